@@ -1,0 +1,57 @@
+"""Checks stored params and tags against the ledger."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import identity
+from bench.integrity.tally import MAX_EXAMPLES, Tally
+from bench.ledger import complete
+from bench.stores.base import Row
+from bench.workload import Layout
+
+
+class TextAudit:
+    """Params or tags of one trial's runs."""
+
+    def __init__(self, layout: Layout, statuses: Sequence[NDArray[np.uint8]], what: Literal["param", "tag"]) -> None:
+        self._layout, self._what = layout, what
+        per_cycle = layout.workload.params if what == "param" else layout.workload.tags
+        self._commit = layout.param_commit if what == "param" else layout.tag_commit
+        self._statuses = [
+            complete(status, layout.cycles_of(len(status)) * layout.commits_per_cycle) for status in statuses
+        ]
+        sizes = [layout.cycles_of(len(status)) * per_cycle for status in self._statuses]
+        self._copies = [np.zeros(size, dtype=np.uint16) for size in sizes]
+        self._exact = [np.zeros(size, dtype=np.uint16) for size in sizes]
+        self.runs_seen: set[str] = set()
+        self.tally = Tally()
+
+    def rows(self, rows: Sequence[Row]) -> None:
+        """Take stored rows (run_uuid, key, value); MLflow's own run-name tag is not among them."""
+        for run, key, value in rows:
+            self.tally.stored += 1
+            self.runs_seen.add(run)
+            place = self._layout.key.locate_run(run)
+            found = self._layout.locate_text(place[1], key, self._what) if place else None
+            if found is None or found[1] >= len(self._copies[found[0]]):
+                self.tally.unexpected += 1
+                self.tally.example(f"{self._what}s: run {run} key {key!r} was never sent")
+                continue
+            writer, ordinal = found
+            self._copies[writer][ordinal] += 1
+            if value == identity.text(self._layout.key, writer, ordinal, self._what):
+                self._exact[writer][ordinal] += 1
+            else:
+                self.tally.example(f"{self._what}s: run {run} key {key!r} differs from what was sent")
+
+    def close(self) -> Tally:
+        """The counts, after all rows were taken."""
+        for writer, status in enumerate(self._statuses):
+            commits = np.array([self._commit(n) for n in range(len(self._copies[writer]))], dtype=np.int64)
+            lost = self.tally.judge(status[commits], self._copies[writer], self._exact[writer])
+            for ordinal in np.flatnonzero(lost)[:MAX_EXAMPLES]:
+                self.tally.example(f"{self._what}s: writer {writer} number {ordinal} was acknowledged and is absent")
+        return self.tally

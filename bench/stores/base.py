@@ -1,0 +1,209 @@
+"""The seam: what a database must offer so that Trackbench can load it, read it back and ask it how it felt.
+
+Adding a database is adding one file with a `Store` and a `Session`, and naming it in ``bench/stores/__init__.py``.
+Statements are written once (`bench.stores.statements`) with ``?`` for a parameter and ``{key}`` for the column
+that MySQL must quote; a `Dialect` renders them for a driver.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, ClassVar, Literal, Protocol
+
+from bench.outcome import ErrorKind
+from bench.stores.url import StoreUrl
+
+
+class Row(Protocol):
+    """One row: a tuple, or what a driver has in its place."""
+
+    def __getitem__(self, column: int, /) -> Any: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one driver wants its SQL.
+
+    ``placeholder`` is ``?``, ``%s`` or ``$``, the last numbered. ``no_limit``, ``limit_one`` and ``page`` (with
+    two parameters) are the LIMIT clauses that SQLAlchemy writes there. ``multi_row`` says that several rows go in
+    one INSERT, as SQLAlchemy sends them there; otherwise one statement a row.
+    """
+
+    placeholder: Literal["?", "%s", "$"]
+    quote: str
+    for_update: str
+    no_limit: str
+    limit_one: str
+    page: str
+    multi_row: bool
+
+    def render(self, statement: str) -> str:
+        """``statement`` in this dialect."""
+        return _render(self, statement)
+
+    def values(self, columns: int, rows: int) -> str:
+        """A VALUES list with ``?`` for each parameter."""
+        row = "(" + ", ".join("?" * columns) + ")"
+        return ", ".join([row] * rows)
+
+    def insert(self, table: str, columns: Sequence[str], rows: int) -> str:
+        """A rendered INSERT of ``rows`` rows."""
+        names = ", ".join("{key}" if column == "key" else column for column in columns)
+        return self.render(f"INSERT INTO {table} ({names}) VALUES {self.values(len(columns), rows)}")
+
+
+@cache
+def _render(dialect: Dialect, statement: str) -> str:
+    statement = statement.replace("{key}", f"{dialect.quote}key{dialect.quote}")
+    if dialect.placeholder == "$":
+        numbers = iter(range(1, 100_000))
+        return re.sub(r"\?", lambda _: f"${next(numbers)}", statement)
+    return statement.replace("?", dialect.placeholder)
+
+
+class Session(ABC):
+    """One connection. Its methods raise the driver's own exceptions; `Store.classify` names them."""
+
+    dialect: ClassVar[Dialect]
+
+    @abstractmethod
+    async def checkout(self) -> None:
+        """What MLflow sends when it takes a connection from its pool (pre-ping, SQLite's PRAGMAs)."""
+
+    @abstractmethod
+    async def begin(self) -> None:
+        """Open a transaction as MLflow's driver does (explicitly, or by the first write)."""
+
+    @abstractmethod
+    async def commit(self) -> None:
+        """Commit; on return the database has acknowledged."""
+
+    @abstractmethod
+    async def rollback(self) -> None:
+        """Give the transaction up; harmless outside of one."""
+
+    @abstractmethod
+    async def fetch(self, statement: str, *args: object) -> Sequence[Row]:
+        """All rows of a rendered statement."""
+
+    @abstractmethod
+    async def execute(self, statement: str, *args: object) -> None:
+        """Carry out a rendered statement."""
+
+    @abstractmethod
+    async def bulk(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Insert rows by the database's fastest path, in a transaction of its own: one row as a plain INSERT."""
+
+    @abstractmethod
+    def stream(self, statement: str, *args: object, size: int = 50_000) -> AsyncIterator[Sequence[Row]]:
+        """Rows of a rendered statement in batches of at most ``size``, never held all at once by the driver."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End the connection at once, whatever state it is in."""
+
+    async def insert(self, head: str, rows: Sequence[Row]) -> None:
+        """Insert ``rows`` the way SQLAlchemy does there; ``head`` is ``INSERT INTO t (columns) VALUES``."""
+        if self.dialect.multi_row or len(rows) == 1:
+            values = self.dialect.values(len(rows[0]), len(rows))
+            statement = self.dialect.render(f"{head} {values}")
+            await self.execute(statement, *(value for row in rows for value in row))
+            return
+        await self.execute_many(self.dialect.render(f"{head} {self.dialect.values(len(rows[0]), 1)}"), rows)
+
+    async def execute_many(self, statement: str, rows: Sequence[Row]) -> None:
+        """Carry out a rendered statement once for each row of parameters."""
+        for row in rows:
+            await self.execute(statement, *row)
+
+
+@dataclass(frozen=True)
+class Durability:
+    """What the settings read back allow to be lost; ``ok`` only if an acknowledged commit survives a power cut."""
+
+    ok: bool
+    claim: str
+
+
+@dataclass(frozen=True)
+class Counters:
+    """The referee: the server's own growing counters, by name; ``None`` where this database has no such counter.
+
+    Every store has the names ``deadlocks``, ``lock_waits``, ``commits`` and ``rollbacks``.
+    """
+
+    values: dict[str, float | None] = field(default_factory=dict)
+
+    def since(self, before: "Counters") -> dict[str, float | None]:
+        """What was added since ``before``."""
+        result: dict[str, float | None] = {}
+        for name, now in self.values.items():
+            then = before.values.get(name)
+            result[name] = None if now is None or then is None else now - then
+        return result
+
+
+class Store(ABC):
+    """One database with MLflow's schema, at one URL."""
+
+    name: ClassVar[str]
+    kind_of_server: ClassVar[str | None]
+    dialect: ClassVar[Dialect]
+
+    def __init__(self, url: StoreUrl) -> None:
+        self.url = url
+
+    @abstractmethod
+    async def connect(self, options: dict[str, str] | None = None) -> Session:
+        """A new connection set up as MLflow's; ``options`` are the scenario's session settings."""
+
+    @abstractmethod
+    def classify(self, error: BaseException) -> ErrorKind:
+        """The kind of a driver's exception, from its code."""
+
+    @abstractmethod
+    async def version(self, session: Session) -> str:
+        """The server's own words about its version."""
+
+    @abstractmethod
+    async def settings(self, session: Session) -> dict[str, str]:
+        """The settings that matter for durability, memory and locking, read back from the server."""
+
+    @abstractmethod
+    def durability(self, settings: dict[str, str]) -> Durability:
+        """What ``settings`` promise about acknowledged commits."""
+
+    @abstractmethod
+    async def counters(self, session: Session) -> Counters:
+        """The referee's counters now."""
+
+    @abstractmethod
+    async def gauges(self, session: Session) -> dict[str, float]:
+        """Numbers that rise and fall, sampled during a trial for their peak: ``connections``, ``lock_waiters``."""
+
+    @abstractmethod
+    async def max_connections(self, session: Session) -> int | None:
+        """How many connections the server still admits for us, or None where there is no limit."""
+
+    @abstractmethod
+    async def tables(self, session: Session) -> list[str]:
+        """The names of the tables in this database (of the current schema)."""
+
+    @abstractmethod
+    async def settle(self, session: Session) -> None:
+        """Bring a server of ours to the same state before each trial: statistics, dead rows, checkpoint."""
+
+    async def after_schema(self, session: Session) -> None:  # noqa: B027 (most stores need nothing)
+        """Turn MLflow's plain schema into this store's (a hypertable)."""
+
+    async def count(self, session: Session, tables: Iterable[str]) -> dict[str, int]:
+        """Rows of each table, without any join or filter."""
+        result = {}
+        for table in tables:
+            rows = await session.fetch(f"SELECT COUNT(*) FROM {table}")
+            result[table] = int(rows[0][0])
+        return result

@@ -1,0 +1,211 @@
+"""MySQL through aiomysql, and MariaDB, which speaks the same protocol and is always called by its own name."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import aiomysql
+import pymysql.err
+
+from bench.outcome import ErrorKind
+from bench.stores.base import Counters, Dialect, Durability, Row, Session, Store
+
+_KINDS = {
+    1205: ErrorKind.MYSQL_1205_LOCK_WAIT_TIMEOUT,
+    1213: ErrorKind.MYSQL_1213_DEADLOCK,
+    3572: ErrorKind.MYSQL_3572_NOWAIT,
+    3024: ErrorKind.TIMEOUT,
+    1040: ErrorKind.POOL_EXHAUSTED,
+    1021: ErrorKind.DISK_FULL,
+    1114: ErrorKind.DISK_FULL,
+    **dict.fromkeys((1053, 2003, 2006, 2013, 2055), ErrorKind.CONNECTION),
+    **dict.fromkeys((1048, 1062, 1406, 1451, 1452, 3819), ErrorKind.CONSTRAINT),
+}
+_ROWS_A_STATEMENT = 1000
+
+DIALECT = Dialect(
+    placeholder="%s",
+    quote="`",
+    for_update=" FOR UPDATE",
+    no_limit="LIMIT 0, 18446744073709551615",
+    limit_one="LIMIT 1",
+    page="LIMIT ?, ?",
+    multi_row=True,
+)
+
+_SETTINGS = (
+    "innodb_flush_log_at_trx_commit", "sync_binlog", "log_bin", "innodb_doublewrite", "innodb_flush_method",
+    "innodb_buffer_pool_size", "innodb_lock_wait_timeout", "innodb_deadlock_detect", "transaction_isolation",
+    "tx_isolation", "max_connections", "character_set_database", "collation_database", "sql_mode",
+)  # fmt: skip
+
+
+class MysqlSession(Session):
+    """One aiomysql connection without autocommit: the driver's first statement opens a transaction."""
+
+    dialect = DIALECT
+
+    def __init__(self, connection: "aiomysql.Connection") -> None:
+        self._connection = connection
+
+    async def checkout(self) -> None:
+        await self._connection.ping(reconnect=False)
+
+    async def begin(self) -> None:
+        """Nothing: MySQL opens the transaction by itself."""
+
+    async def commit(self) -> None:
+        await self._connection.commit()
+
+    async def rollback(self) -> None:
+        await self._connection.rollback()
+
+    async def fetch(self, statement: str, *args: object) -> Sequence[Row]:
+        async with self._connection.cursor() as cursor:
+            await cursor.execute(statement, args or None)
+            rows: Sequence[Row] = await cursor.fetchall()
+        return rows
+
+    async def execute(self, statement: str, *args: object) -> None:
+        async with self._connection.cursor() as cursor:
+            await cursor.execute(statement, args or None)
+
+    async def bulk(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        for start in range(0, len(rows), _ROWS_A_STATEMENT):
+            part = rows[start : start + _ROWS_A_STATEMENT]
+            statement = self.dialect.insert(table, columns, len(part))
+            await self.execute(statement, *(value for row in part for value in row))
+        await self._connection.commit()
+
+    async def stream(self, statement: str, *args: object, size: int = 50_000) -> AsyncIterator[Sequence[Row]]:
+        async with self._connection.cursor(aiomysql.SSCursor) as cursor:
+            await cursor.execute(statement, args or None)
+            while rows := await cursor.fetchmany(size):
+                yield rows
+        await self._connection.rollback()
+
+    async def close(self) -> None:
+        try:
+            await asyncio.wait_for(self._connection.ensure_closed(), 2)
+        except (TimeoutError, OSError, pymysql.err.Error):
+            self._connection.close()
+
+
+class MysqlStore(Store):
+    """A MySQL database."""
+
+    name = "mysql"
+    kind_of_server = "mysql"
+    dialect = DIALECT
+
+    async def connect(self, options: dict[str, str] | None = None) -> MysqlSession:
+        """Log in; ``options`` become settings of the session."""
+        url = self.url
+        connection = await aiomysql.connect(
+            host=url.host,
+            port=url.port,
+            user=url.user,
+            password=url.password,
+            db=url.database or None,
+            charset="utf8mb4",
+            autocommit=False,
+            connect_timeout=20,
+        )
+        session = MysqlSession(connection)
+        for name, value in (options or {}).items():
+            await session.execute(f"SET SESSION {name} = {value}")
+        return session
+
+    def classify(self, error: BaseException) -> ErrorKind:
+        if isinstance(error, TimeoutError):
+            return ErrorKind.TIMEOUT
+        if isinstance(error, pymysql.err.MySQLError):
+            code = error.args[0] if error.args else 0
+            if code in _KINDS:
+                return _KINDS[code]
+            return ErrorKind.CONNECTION if isinstance(error, pymysql.err.InterfaceError) else ErrorKind.OTHER
+        if isinstance(error, OSError | EOFError):  # EOFError: asyncio.IncompleteReadError
+            return ErrorKind.CONNECTION
+        return ErrorKind.OTHER
+
+    async def version(self, session: Session) -> str:
+        rows = await session.fetch("SELECT VERSION(), @@version_comment")
+        product = "MariaDB" if "mariadb" in f"{rows[0][0]} {rows[0][1]}".lower() else "MySQL"
+        return f"{product} {rows[0][0]} ({rows[0][1]})"
+
+    async def settings(self, session: Session) -> dict[str, str]:
+        names = ", ".join(f"'{name}'" for name in _SETTINGS)
+        rows = await session.fetch(f"SHOW VARIABLES WHERE Variable_name IN ({names})")
+        return {row[0]: str(row[1]) for row in rows}
+
+    def durability(self, settings: dict[str, str]) -> Durability:
+        flush = settings["innodb_flush_log_at_trx_commit"]
+        if flush == "0":
+            return Durability(False, "innodb_flush_log_at_trx_commit=0: a crash of the server may lose about 1 s")
+        if flush == "2":
+            return Durability(False, "innodb_flush_log_at_trx_commit=2: a crash of the machine may lose about 1 s")
+        if settings.get("log_bin") in ("ON", "1") and settings.get("sync_binlog") != "1":
+            return Durability(False, "sync_binlog is not 1: a crash of the machine may lose the binary log's tail")
+        return Durability(True, "the redo log is flushed at each commit: an acknowledged commit is on disk")
+
+    async def counters(self, session: Session) -> Counters:
+        rows = await session.fetch(
+            "SHOW GLOBAL STATUS WHERE Variable_name IN "
+            "('Com_commit', 'Com_rollback', 'Innodb_row_lock_waits', 'Innodb_deadlocks')"
+        )
+        status = {row[0]: float(row[1]) for row in rows}
+        return Counters(
+            {
+                "deadlocks": await self._deadlocks(session, status),
+                "lock_waits": status.get("Innodb_row_lock_waits"),
+                "commits": status.get("Com_commit"),
+                "rollbacks": status.get("Com_rollback"),
+            }
+        )
+
+    async def _deadlocks(self, session: Session, status: dict[str, float]) -> float | None:
+        if "Innodb_deadlocks" in status:  # MariaDB
+            return status["Innodb_deadlocks"]
+        return await _number(
+            session,
+            "SELECT SUM_ERROR_RAISED FROM performance_schema.events_errors_summary_global_by_error "
+            "WHERE ERROR_NUMBER = 1213",
+        )
+
+    async def gauges(self, session: Session) -> dict[str, float]:
+        rows = await session.fetch(
+            "SHOW GLOBAL STATUS WHERE Variable_name IN ('Threads_connected', 'Innodb_row_lock_current_waits')"
+        )
+        status = {row[0]: float(row[1]) for row in rows}
+        return {
+            "connections": status.get("Threads_connected", 0.0),
+            "lock_waiters": status.get("Innodb_row_lock_current_waits", 0.0),
+        }
+
+    async def max_connections(self, session: Session) -> int | None:
+        used = (await self.gauges(session))["connections"]
+        limit = await _number(session, "SELECT @@max_connections")
+        return None if limit is None else int(limit - used) + 1  # this session counts among them
+
+    async def tables(self, session: Session) -> list[str]:
+        rows = await session.fetch("SHOW FULL TABLES WHERE Table_type = 'BASE TABLE'")
+        return [row[0] for row in rows]
+
+    async def settle(self, session: Session) -> None:
+        await session.fetch("ANALYZE TABLE metrics, latest_metrics, params, tags, runs, experiments")
+
+
+class MariadbStore(MysqlStore):
+    """A MariaDB database: another product, another label."""
+
+    name = "mariadb"
+    kind_of_server = "mariadb"
+
+
+async def _number(session: Session, statement: str) -> float | None:
+    """One number, or None where our rights do not reach it."""
+    try:
+        rows: Any = await session.fetch(statement)
+    except pymysql.err.MySQLError:
+        return None
+    return float(rows[0][0]) if rows and rows[0][0] is not None else None

@@ -1,0 +1,127 @@
+"""MLflow's schema on a store: made by MLflow's own migrations, recognised, and refused when it does not fit."""
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.errors import BadInput
+from bench.stores.base import Session, Store
+from bench.stores.url import StoreUrl
+
+_URI_VARIABLE = "TRACKBENCH_SCHEMA_URI"  # by environment, so that no password shows in a process list
+_NEEDED = frozenset({"metrics", "latest_metrics", "params", "tags", "runs", "experiments", "alembic_version"})
+
+
+class Content(Enum):
+    """What a database holds."""
+
+    EMPTY = "empty"
+    MLFLOW = "MLflow's schema"
+    FOREIGN = "something else"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found: ``revision`` is MLflow's schema revision, if it has one."""
+
+    content: Content
+    tables: int
+    revision: str | None
+
+
+@cache
+def mlflow_version() -> str:
+    """The MLflow whose schema and statements we use."""
+    return version("mlflow")
+
+
+async def inspect(store: Store, session: Session) -> Found:
+    """Look at what a database holds, changing nothing."""
+    tables = set(await store.tables(session))
+    if not tables:
+        return Found(Content.EMPTY, 0, None)
+    if not tables >= _NEEDED:
+        return Found(Content.FOREIGN, len(tables), None)
+    rows = await session.fetch("SELECT version_num FROM alembic_version")
+    await session.rollback()
+    return Found(Content.MLFLOW, len(tables), rows[0][0] if rows else None)
+
+
+def check(url: StoreUrl, found: Found, revision: str) -> None:
+    """Refuse what is not an MLflow store of our revision.
+
+    Raises:
+        BadInput: the database holds something else, or an older or newer schema.
+    """
+    if found.content is Content.FOREIGN:
+        raise BadInput(
+            f"{url}: holds {found.tables} tables that are not MLflow's; give an empty database or an MLflow store"
+        )
+    if found.content is Content.MLFLOW and found.revision != revision:
+        raise BadInput(
+            f"{url}: schema revision {found.revision} is not {revision} (MLflow {mlflow_version()}); "
+            "back it up, then run `mlflow db upgrade` on it, or use the Trackbench that fits its MLflow"
+        )
+
+
+async def create(url: StoreUrl, artifact_root: str) -> str:
+    """Make MLflow's schema (and its default experiment) in an empty database; returns the revision.
+
+    Raises:
+        BadInput: MLflow could not; the message holds its last words.
+    """
+    reply = await _child("create", {_URI_VARIABLE: url.mlflow, "TRACKBENCH_ARTIFACT_ROOT": artifact_root})
+    return str(reply["revision"])
+
+
+async def head_revision() -> str:
+    """The revision that our MLflow wants."""
+    return str((await _child("head", {}))["revision"])
+
+
+async def _child(order: str, environment: dict[str, str]) -> dict[str, object]:
+    """MLflow is imported in a process of its own: it is heavy, and it configures logging for everybody."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.stores.schema", order,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env=os.environ | environment | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        secret = environment.get(_URI_VARIABLE, "")
+        lines = [line for line in err.decode(errors="replace").splitlines() if line.strip()]
+        last = lines[-1].replace(secret, "the store") if lines and secret else (lines or ["no message"])[-1]
+        raise BadInput(f"MLflow {mlflow_version()} could not prepare the store: {last}")
+    reply: dict[str, object] = json.loads(out.decode().splitlines()[-1])
+    return reply
+
+
+def _main(order: str) -> None:
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    if order == "create":
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        SqlAlchemyStore(os.environ[_URI_VARIABLE], os.environ["TRACKBENCH_ARTIFACT_ROOT"])
+    sys.stdout.write(json.dumps({"revision": _get_latest_schema_revision()}) + "\n")
+
+
+def template_path(cache_dir: Path) -> Path:
+    """Where the SQLite template of our MLflow's schema is kept."""
+    return cache_dir / f"schema-mlflow-{mlflow_version()}.db"
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])

@@ -1,0 +1,24 @@
+"""TimescaleDB: PostgreSQL whose ``metrics`` table is a hypertable over its timestamp."""
+
+from bench.identity import DAY_MS
+from bench.stores.base import Session
+from bench.stores.postgresql import PostgresqlStore
+
+
+class TimescaledbStore(PostgresqlStore):
+    """A PostgreSQL database with the TimescaleDB extension."""
+
+    name = "timescaledb"
+    kind_of_server = "timescaledb"
+
+    async def version(self, session: Session) -> str:
+        rows = await session.fetch("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
+        extension = f"TimescaleDB {rows[0][0]}" if rows else "without the TimescaleDB extension"
+        return f"{await super().version(session)}, {extension}"
+
+    async def after_schema(self, session: Session) -> None:
+        """Make ``metrics`` a hypertable with a chunk a day; latest_metrics can't be one (no time in its key)."""
+        await session.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        await session.fetch(
+            f"SELECT create_hypertable('metrics', by_range('timestamp', {DAY_MS}), migrate_data => true)"
+        )
