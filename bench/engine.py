@@ -1,0 +1,193 @@
+"""The engine: its own process, asyncio on uvloop, which never imports Locust.
+
+    stdin   frames: first the job, then orders: {"writers": N}; the end of stdin ends the engine
+    stdout  frames: {"event": "ready" | "tick" | "end" | "failed", …}, a tick every 200 ms
+
+A frame is a 4-byte big-endian length and as many bytes of JSON. Started by `bench.engine_client`.
+"""
+
+import asyncio
+import json
+import os
+import struct
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import uvloop
+
+from bench.job import Job
+from bench.outcome import ErrorKind, Outcome
+from bench.samples import Recorder, Samples
+from bench.stores import store_for
+from bench.workload import OPERATIONS, READS
+from bench.writers import Writer, now
+
+TICK_S = 0.2
+_LAG_PROBE_S = 0.02
+_PREFIX = struct.Struct(">I")
+
+
+def pack(message: dict[str, object]) -> bytes:
+    """A frame."""
+    body = json.dumps(message).encode()
+    return _PREFIX.pack(len(body)) + body
+
+
+async def read_frame(stream: asyncio.StreamReader) -> dict[str, object] | None:
+    """The next frame, or None at the end of the stream."""
+    try:
+        (length,) = _PREFIX.unpack(await stream.readexactly(_PREFIX.size))
+        message: dict[str, object] = json.loads(await stream.readexactly(length))
+    except asyncio.IncompleteReadError:
+        return None
+    return message
+
+
+class Engine:
+    """Runs one job."""
+
+    def __init__(self, job: Job, orders: asyncio.StreamReader) -> None:
+        self._job = job
+        self._orders = orders
+        self._store = store_for(job.url)
+        folder = Path(job.folder)
+        (folder / "ledger").mkdir(parents=True, exist_ok=True)
+        self._recorder = Recorder(folder / "samples.raw")
+        self._writers: list[Writer] = []
+        self._tasks: dict[asyncio.Task[None], Writer] = {}
+        self._lags: list[float] = []
+        self._over = asyncio.Event()
+        self._last_tick = 0.0
+
+    async def run(self) -> None:
+        """Connect, warm up, measure, stop; frames tell the owner how it goes."""
+        orders = asyncio.create_task(self._obey())
+        try:
+            try:
+                await self._more_writers(self._job.writers)
+            except Exception as error:
+                kind = self._store.classify(error)
+                self._send({"event": "failed", "error": kind.label, "message": f"{type(error).__name__}: {error}"})
+                return
+            await self._load()
+        finally:
+            orders.cancel()
+            self._recorder.close()
+
+    async def _load(self) -> None:
+        job = self._job
+        epoch = now()
+        self._send({"event": "ready", "epoch_ns": epoch})
+        for writer in self._writers:
+            self._start(writer)
+        background = [asyncio.create_task(self._tick(epoch)), asyncio.create_task(self._probe_lag())]
+        finished = asyncio.create_task(self._all_done())
+        over = asyncio.create_task(self._over.wait())
+        if job.warmup_s:
+            await asyncio.wait({finished, over}, timeout=job.warmup_s, return_when=asyncio.FIRST_COMPLETED)
+        self._lags.clear()
+        begun, cpu = now(), time.process_time()
+        limit = None if job.count is not None else job.duration_s
+        await asyncio.wait({finished, over}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        ended = now()
+        cpu_share = (time.process_time() - cpu) / max((ended - begun) / 1e9, 1e-9)
+        lag = float(np.percentile(self._lags, 99)) if self._lags else 0.0
+        for writer in self._writers:
+            writer.stop()
+        await finished
+        over.cancel()
+        for task in background:
+            task.cancel()
+        self._send(
+            {
+                "event": "end",
+                "begin_ns": begun - epoch,
+                "end_ns": ended - epoch,
+                "cpu_share": cpu_share,
+                "loop_lag_p99_ms": lag * 1000,
+                "retried": dict(sum((writer.retried for writer in self._writers), Counter())),
+                "faults": [f"{type(fault).__name__}: {fault}" for fault in self._faults()],
+            }
+        )
+
+    async def _more_writers(self, wanted: int) -> None:
+        new = [
+            Writer(self._job, index, self._store, self._recorder.record) for index in range(len(self._writers), wanted)
+        ]
+        await asyncio.gather(*(writer.connect() for writer in new))
+        self._writers += new
+
+    def _start(self, writer: Writer) -> None:
+        self._tasks[asyncio.create_task(writer.run())] = writer
+
+    async def _all_done(self) -> None:
+        """Until every writer has ended, those that join later among them."""
+        while pending := [task for task in self._tasks if not task.done()]:
+            await asyncio.wait(pending)
+
+    def _faults(self) -> list[BaseException]:
+        """Exceptions that ended a writer: errors of the harness, never of the store."""
+        ended = [task for task in self._tasks if task.done() and not task.cancelled()]
+        return [fault for task in ended if (fault := task.exception()) is not None]
+
+    async def _obey(self) -> None:
+        while (order := await read_frame(self._orders)) is not None:
+            wanted = int(str(order["writers"]))
+            active = [writer for task, writer in self._tasks.items() if not task.done()]
+            if wanted > len(active):
+                known = len(self._writers)
+                await self._more_writers(min(known + wanted - len(active), self._job.writers))
+                for writer in self._writers[known:]:
+                    self._start(writer)
+            for writer in active[wanted:]:
+                writer.stop()
+        self._over.set()
+
+    async def _tick(self, epoch: int) -> None:
+        limit = int(self._job.timeout_s * 1e9)
+        while True:
+            await asyncio.sleep(TICK_S)
+            for writer in self._writers:
+                writer.check_timeout(limit)
+            self._send({"event": "tick", "t_ns": now() - epoch} | summary(self._recorder.drain(), self._job))
+
+    async def _probe_lag(self) -> None:
+        while True:
+            due = time.perf_counter() + _LAG_PROBE_S
+            await asyncio.sleep(_LAG_PROBE_S)
+            self._lags.append(max(0.0, time.perf_counter() - due))
+
+    def _send(self, message: dict[str, object]) -> None:
+        os.write(sys.stdout.fileno(), pack(message))
+
+
+def summary(samples: Samples, job: Job) -> dict[str, object]:
+    """What a tick tells of its 200 ms: operations by outcome, metrics, errors by kind, the slowest write."""
+    ok = samples.outcome == Outcome.OK
+    writing = np.isin(samples.operation, [n for n, name in enumerate(OPERATIONS) if name not in READS])
+    writes = np.count_nonzero(ok & (samples.operation == OPERATIONS.index(job.workload.operation)))
+    kinds = np.bincount(samples.error[~ok], minlength=1)
+    return {
+        "ok": int(np.count_nonzero(ok)),
+        "failed": int(np.count_nonzero(samples.outcome == Outcome.FAIL)),
+        "unknown": int(np.count_nonzero(samples.outcome == Outcome.INFO)),
+        "metrics": int(writes) * job.workload.metrics_per_operation,
+        "errors": {ErrorKind(kind).label: int(n) for kind, n in enumerate(kinds) if n},
+        "slowest_ms": float(np.max(samples.service_ms[writing], initial=0.0)),
+    }
+
+
+async def _main() -> None:
+    loop = asyncio.get_running_loop()
+    orders = asyncio.StreamReader(limit=1 << 24)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    first = await read_frame(orders)
+    if first is not None:
+        await Engine(Job.from_json(str(first["job"])), orders).run()
+
+
+if __name__ == "__main__":
+    uvloop.run(_main())

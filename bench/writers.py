@@ -1,0 +1,296 @@
+"""One writer: a connection of its own, its operations one after the other, each timed and each commit in the ledger."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import identity, ledger
+from bench.integrity.run_audit import end_time, run_row
+from bench.job import Job
+from bench.outcome import ErrorKind, Outcome
+from bench.samples import code
+from bench.stores.base import Store
+from bench.stores.tracking import Metric, Tracking
+from bench.workload import OPERATIONS
+
+_BLOCK = 1024
+_RESERVED, _OK = int(Outcome.RESERVED), int(Outcome.OK)
+_MLFLOW_RETRIES, _MLFLOW_BACKOFF, _MLFLOW_JITTER = 7, 2, 1.0  # MLFLOW_HTTP_REQUEST_MAX_RETRIES and its companions
+_READ_PAGE = 100
+now = time.perf_counter_ns
+
+
+class Writer:
+    """A writer of a job. `run` works until `stop` is called, the count is reached or the task is cancelled."""
+
+    def __init__(self, job: Job, index: int, store: Store, record: Callable[[tuple[int, int, int, int]], None]) -> None:
+        self.index = index
+        self.started = 0  # when the operation in flight began; 0 between operations
+        self.retried: Counter[str] = Counter()  # errors, by kind, of attempts that were made again
+        self._job, self._store, self._record = job, store, record
+        self._layout = job.layout
+        self._stopping = False
+        self._timed_out = False
+        self._task: asyncio.Task[None] | None = None
+        self._tracking: Tracking | None = None
+        self._ledger = ledger.Ledger(ledger.path_of(Path(job.folder), index))
+        self._open = -1  # the commit that is reserved and not yet decided
+        self._highest = -1
+        self._committed = 0  # commits of the attempt in flight that the database has acknowledged
+        self._block: list[Metric] = []
+        self._block_start = 0
+        self._codes = {name: code(number, _OK, writer=index) for number, name in enumerate(OPERATIONS)}
+
+    # Life
+
+    async def connect(self) -> None:
+        """Open the writer's connection; raises the driver's error."""
+        self._tracking = Tracking(self._store, await self._store.connect(self._job.session_options))
+
+    async def run(self) -> None:
+        """Work; returns when stopped. The connection and the ledger are closed whatever happens."""
+        self._task = asyncio.current_task()
+        try:
+            cycle, done = 0, 0
+            while not self._stopping and (self._job.count is None or done < self._job.count):
+                done += await self._cycle(cycle, done)
+                cycle += 1
+        finally:
+            self._ledger.close(self._highest + 1)
+            if self._tracking is not None:
+                await self._tracking.session.close()
+
+    def stop(self) -> None:
+        """End after the operation in flight."""
+        self._stopping = True
+
+    def check_timeout(self, limit_ns: int) -> None:
+        """Give up the operation in flight if it runs for longer than ``limit_ns``."""
+        if self.started and now() - self.started > limit_ns and self._task is not None:
+            self.started = 0
+            self._timed_out = True
+            self._task.cancel()
+
+    # One cycle of each workload; returns how many operations it made
+
+    async def _cycle(self, cycle: int, done: int) -> int:
+        work = self._job.workload
+        if work.kind == "train":
+            return await self._train(cycle, done)
+        if work.kind == "read" or (work.kind == "mixed" and _is_read(done, work.read_share)):
+            return await self._read(done)
+        number = self._ledger_cycle(cycle, done)
+        if work.operation == "log_metric":
+            await self._operate("log_metric", self._log_metric, number)
+        elif work.operation == "bulk_insert":
+            await self._operate("bulk_insert", self._bulk, number)
+        else:
+            await self._operate("log_batch", self._log_batch, number)
+        return 1
+
+    def _ledger_cycle(self, cycle: int, done: int) -> int:
+        share = self._job.workload.read_share
+        return cycle if share == 0 else done - _reads_before(done, share)
+
+    async def _log_metric(self, number: int) -> None:
+        run_id = self._layout.run_id(self.index, 0)
+        await self._commit(number, self._tracking_now.log_metrics, run_id, self._metrics(number, 1))
+
+    async def _bulk(self, number: int) -> None:
+        size = self._job.workload.metrics
+        metrics = self._metrics(number * size, size)
+        await self._commit(number, self._tracking_now.bulk_metrics, self._layout.run_id(self.index, 0), metrics)
+
+    async def _log_batch(self, number: int) -> None:
+        work, layout, tracking = self._job.workload, self._layout, self._tracking_now
+        run_id = layout.run_id(self.index, 0)
+        commit = number * layout.commits_per_cycle
+        await tracking.peek_run(run_id)
+        if work.params:
+            ordinals = range(number * work.params, (number + 1) * work.params)
+            params = [(layout.param_key(self.index, n), self._text(n, "param")) for n in ordinals]
+            await self._commit(commit, tracking.log_params, run_id, params)
+            commit += 1
+        if work.metrics:
+            metrics = self._metrics(number * work.metrics, work.metrics)
+            order = layout.batch_order(self.index, number)
+            await self._commit(commit, tracking.log_metrics, run_id, [metrics[n] for n in order])
+            commit += 1
+        if work.tags:
+            ordinals = range(number * work.tags, (number + 1) * work.tags)
+            tags = [(layout.tag_key(self.index, n), self._text(n, "tag")) for n in ordinals]
+            await self._commit(commit, tracking.set_tags, run_id, tags)
+
+    async def _train(self, cycle: int, done: int) -> int:
+        work, layout, job = self._job.workload, self._layout, self._job
+        run_id = layout.run_id(self.index, cycle)
+        commit = layout.create_commit(cycle)
+        row = run_row(job.key, self.index, cycle, job.experiment_id, job.artifact_root)
+        steps: list[tuple[str, str, tuple[Any, ...]]] = []
+        for n in range(cycle * work.params, (cycle + 1) * work.params):
+            steps.append(("log_param", "log_param", (run_id, layout.param_key(self.index, n), self._text(n, "param"))))
+        for n in range(cycle * work.tags, (cycle + 1) * work.tags):
+            steps.append(("set_tag", "set_tag", (run_id, layout.tag_key(self.index, n), self._text(n, "tag"))))
+        first = cycle * layout.metrics_per_cycle
+        operations = 1
+        if not await self._operate("create_run", self._single, commit, "create_run", row):
+            return operations
+        for name, method, arguments in steps:
+            commit += 1
+            if self._is_over(done + operations):
+                return operations
+            await self._operate(name, self._single, commit, method, *arguments)
+            operations += 1
+        for n in range(first, first + layout.metrics_per_cycle):
+            commit += 1
+            if self._is_over(done + operations):
+                return operations
+            await self._operate("log_metric", self._single, commit, "log_metrics", run_id, self._metrics(n, 1))
+            operations += 1
+        end = end_time(job.key, self.index, cycle)
+        await self._operate("finish_run", self._single, commit + 1, "finish_run", run_id, end)
+        return operations + 1
+
+    async def _read(self, done: int) -> int:
+        targets = self._job.reads
+        assert targets is not None
+        run_id = targets.key.run_id(
+            random.Random(f"{self._job.key.word}/{self.index}/{done}").randrange(targets.runs), 0
+        )
+        tracking = self._tracking_now
+        kind = ("search_runs", "metric_history", "get_run")[done % 3]
+        if kind == "search_runs":
+            await self._operate(kind, tracking.search_runs, targets.experiment_id, _READ_PAGE)
+        elif kind == "metric_history":
+            await self._operate(kind, tracking.metric_history, run_id, f"metric{done % targets.keys:04x}")
+        else:
+            await self._operate(kind, tracking.get_run, run_id)
+        return 1
+
+    def _is_over(self, done: int) -> bool:
+        return self._stopping or (self._job.count is not None and done >= self._job.count)
+
+    async def _single(self, commit: int, method: str, *arguments: Any) -> None:
+        await self._commit(commit, getattr(self._tracking_now, method), *arguments)
+
+    # One operation, one commit
+
+    async def _operate(self, name: str, action: Callable[..., Awaitable[Any]], *arguments: Any) -> bool:
+        start = self.started = now()
+        attempts = 1
+        while True:
+            self._committed = 0
+            try:
+                await action(*arguments)
+            except (Exception, asyncio.CancelledError) as error:
+                kind, outcome = await self._failed(error)
+                if self._may_retry(kind, attempts):
+                    self.retried[kind.label] += 1
+                    await asyncio.sleep(_MLFLOW_BACKOFF * 2 ** (attempts - 1) * 0.5 + random.uniform(0, _MLFLOW_JITTER))
+                    attempts += 1
+                    continue
+                self.started = 0
+                number = OPERATIONS.index(name)
+                self._record((start, start, now(), code(number, outcome, kind, attempts, self.index)))
+                return False
+            self.started = 0
+            word = self._codes[name]
+            self._record((start, start, now(), word | attempts << 24 if attempts > 1 else word))
+            return True
+
+    async def _commit(self, commit: int, action: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
+        """Carry out one commit: reserved in the ledger before the send, ok only once the database has answered."""
+        if commit >= self._ledger.capacity:
+            self._ledger.ensure(commit)
+        status = self._ledger.status
+        if status[commit] == _OK:
+            return  # a retried batch: this part is already done
+        self._highest = max(self._highest, commit)
+        self._open = commit
+        status[commit] = _RESERVED
+        await action(*arguments)
+        status[commit] = _OK
+        self._open = -1
+        self._committed += 1
+
+    async def _failed(self, error: BaseException) -> tuple[ErrorKind, Outcome]:
+        """Name the error, write the outcome of the open commit, and bring the connection back to a clean state.
+
+        A batch of which some commits are done is not certainly undone: its outcome as an operation is INFO.
+        """
+        tracking = self._tracking_now
+        if isinstance(error, asyncio.CancelledError):
+            if not self._timed_out:
+                raise error
+            self._timed_out = False
+            kind = ErrorKind.TIMEOUT
+        else:
+            kind = self._store.classify(error)
+        doubt = tracking.in_doubt and kind.leaves_doubt
+        outcome = Outcome.INFO if doubt else Outcome.FAIL
+        if self._open >= 0:
+            self._ledger.status[self._open] = int(outcome)
+            self._open = -1
+        if kind in (ErrorKind.TIMEOUT, ErrorKind.CONNECTION) or not await self._rolled_back():
+            await self._reconnect()
+        return kind, Outcome.INFO if self._committed else outcome
+
+    async def _rolled_back(self) -> bool:
+        try:
+            await self._tracking_now.session.rollback()
+        except Exception:
+            return False
+        return True
+
+    async def _reconnect(self) -> None:
+        await self._tracking_now.session.close()
+        pause = 0.05
+        while not self._stopping:
+            try:
+                await self.connect()
+                return
+            except Exception:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 1.0)
+
+    def _may_retry(self, kind: ErrorKind, attempts: int) -> bool:
+        wanted = self._job.retry == "mlflow" and kind.is_lock and attempts <= _MLFLOW_RETRIES
+        return wanted and not self._stopping
+
+    @property
+    def _tracking_now(self) -> Tracking:
+        assert self._tracking is not None
+        return self._tracking
+
+    # What is written
+
+    def _metrics(self, first: int, count: int) -> list[Metric]:
+        """``count`` metrics from ordinal ``first`` on; computed in blocks, since numpy is slow on single numbers."""
+        place = first - self._block_start
+        if place < 0 or place + count > len(self._block):
+            self._block_start, place = first, 0
+            ordinals = np.arange(first, first + max(_BLOCK, count))
+            timestamps, values = identity.metrics(self._job.key, np.array([self.index]), ordinals)
+            stored, is_nan = identity.as_stored(values)
+            keys, steps = self._layout.metric_places(self.index, ordinals)
+            columns = (keys, stored.tolist(), timestamps.tolist(), steps, is_nan.tolist())
+            self._block = list(zip(*columns, strict=True))
+        return self._block[place : place + count]
+
+    def _text(self, ordinal: int, what: str) -> str:
+        return identity.text(self._job.key, self.index, ordinal, what)
+
+
+def _reads_before(done: int, share: float) -> int:
+    """How many of the first ``done`` operations read, spread evenly."""
+    return int(done * share)
+
+
+def _is_read(done: int, share: float) -> bool:
+    return _reads_before(done + 1, share) > _reads_before(done, share)
