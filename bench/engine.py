@@ -13,12 +13,14 @@ import struct
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import uvloop
 
-from bench.job import Job
+from bench.job import PATIENCE, Job
 from bench.outcome import ErrorKind, Outcome
 from bench.samples import Recorder, Samples
 from bench.stores import store_for
@@ -60,7 +62,9 @@ class Engine:
         self._tasks: dict[asyncio.Task[None], Writer] = {}
         self._lags: list[float] = []
         self._over = asyncio.Event()
-        self._last_tick = 0.0
+        self._together = asyncio.Barrier(job.writers) if job.workload.lockstep else None
+        self._writes = 0  # ok writes since the measured time began
+        self._writing = [number for number, name in enumerate(OPERATIONS) if name not in READS]
 
     async def run(self) -> None:
         """Connect, warm up, measure, stop; frames tell the owner how it goes."""
@@ -78,7 +82,6 @@ class Engine:
             self._recorder.close()
 
     async def _load(self) -> None:
-        job = self._job
         epoch = now()
         self._send({"event": "ready", "epoch_ns": epoch})
         for writer in self._writers:
@@ -86,37 +89,40 @@ class Engine:
         background = [asyncio.create_task(self._tick(epoch)), asyncio.create_task(self._probe_lag())]
         finished = asyncio.create_task(self._all_done())
         over = asyncio.create_task(self._over.wait())
-        if job.warmup_s:
-            await asyncio.wait({finished, over}, timeout=job.warmup_s, return_when=asyncio.FIRST_COMPLETED)
-        self._lags.clear()
-        begun, cpu = now(), time.process_time()
-        limit = None if job.count is not None else job.duration_s
-        await asyncio.wait({finished, over}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-        ended = now()
-        cpu_share = (time.process_time() - cpu) / max((ended - begun) / 1e9, 1e-9)
-        lag = float(np.percentile(self._lags, 99)) if self._lags else 0.0
+        figures = await self._window(epoch, {finished, over})
         for writer in self._writers:
             writer.stop()
         await finished
-        over.cancel()
-        for task in background:
+        for task in (over, *background):
             task.cancel()
-        self._send(
-            {
-                "event": "end",
-                "begin_ns": begun - epoch,
-                "end_ns": ended - epoch,
-                "cpu_share": cpu_share,
-                "loop_lag_p99_ms": lag * 1000,
-                "retried": dict(sum((writer.retried for writer in self._writers), Counter())),
-                "faults": [f"{type(fault).__name__}: {fault}" for fault in self._faults()],
-            }
-        )
+        retried: Counter[str] = sum((writer.retried for writer in self._writers), Counter())
+        self._send({"event": "end", **figures, "retried": dict(retried), "faults": self._faults()})
+
+    async def _window(self, epoch: int, ends: set[asyncio.Task[Any]]) -> dict[str, object]:
+        """Warm up, then measure until the time is over, or one of ``ends`` is done; what the generator used."""
+        job = self._job
+        if job.warmup_s:
+            await asyncio.wait(ends, timeout=job.warmup_s, return_when=asyncio.FIRST_COMPLETED)
+        self._lags.clear()
+        self._drain()
+        self._writes = 0
+        begun, cpu = now(), time.process_time()
+        limit = None if job.count is not None else job.duration_s
+        done, _ = await asyncio.wait(ends, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        patient = begun + int(job.duration_s * PATIENCE * 1e9)
+        while not done and self._writes < job.min_writes and now() < patient:
+            done, _ = await asyncio.wait(ends, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
+        ended = now()
+        return {
+            "begin_ns": begun - epoch,
+            "end_ns": ended - epoch,
+            "cpu_share": (time.process_time() - cpu) / max((ended - begun) / 1e9, 1e-9),
+            "loop_lag_p99_ms": float(np.percentile(self._lags, 99)) * 1000 if self._lags else 0.0,
+        }
 
     async def _more_writers(self, wanted: int) -> None:
-        new = [
-            Writer(self._job, index, self._store, self._recorder.record) for index in range(len(self._writers), wanted)
-        ]
+        make = partial(Writer, self._job, store=self._store, record=self._recorder.record, together=self._together)
+        new = [make(index) for index in range(len(self._writers), wanted)]
         await asyncio.gather(*(writer.connect() for writer in new))
         self._writers += new
 
@@ -128,10 +134,10 @@ class Engine:
         while pending := [task for task in self._tasks if not task.done()]:
             await asyncio.wait(pending)
 
-    def _faults(self) -> list[BaseException]:
-        """Exceptions that ended a writer: errors of the harness, never of the store."""
+    def _faults(self) -> list[str]:
+        """What ended a writer other than an order: errors of the harness, never of the store."""
         ended = [task for task in self._tasks if task.done() and not task.cancelled()]
-        return [fault for task in ended if (fault := task.exception()) is not None]
+        return [f"{type(fault).__name__}: {fault}" for task in ended if (fault := task.exception()) is not None]
 
     async def _obey(self) -> None:
         while (order := await read_frame(self._orders)) is not None:
@@ -152,7 +158,13 @@ class Engine:
             await asyncio.sleep(TICK_S)
             for writer in self._writers:
                 writer.check_timeout(limit)
-            self._send({"event": "tick", "t_ns": now() - epoch} | summary(self._recorder.drain(), self._job))
+            self._send({"event": "tick", "t_ns": now() - epoch} | summary(self._drain(), self._job))
+
+    def _drain(self) -> Samples:
+        samples = self._recorder.drain()
+        ok = samples.outcome == Outcome.OK
+        self._writes += int(np.count_nonzero(ok & np.isin(samples.operation, self._writing)))
+        return samples
 
     async def _probe_lag(self) -> None:
         while True:

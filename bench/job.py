@@ -10,6 +10,7 @@ from bench.stores.url import StoreUrl
 from bench.workload import Layout, Workload
 
 Retry = Literal["none", "mlflow"]
+PATIENCE = 4
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,10 @@ class ReadTargets:
 
 @dataclass(frozen=True)
 class Job:
-    """One trial's load. Times in seconds; with ``count`` each writer ends after so many operations."""
+    """One trial's load. Times in seconds; with ``count`` each writer ends after so many operations.
+
+    ``min_writes`` prolongs the measured time, to at most `PATIENCE` times its length, until so many writes are in.
+    """
 
     url: StoreUrl
     session_options: dict[str, str]
@@ -37,6 +41,7 @@ class Job:
     warmup_s: float
     duration_s: float
     count: int | None
+    min_writes: int
     timeout_s: float
     retry: Retry
     reads: ReadTargets | None

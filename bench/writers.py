@@ -29,12 +29,20 @@ now = time.perf_counter_ns
 class Writer:
     """A writer of a job. `run` works until `stop` is called, the count is reached or the task is cancelled."""
 
-    def __init__(self, job: Job, index: int, store: Store, record: Callable[[tuple[int, int, int, int]], None]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        index: int,
+        store: Store,
+        record: Callable[[tuple[int, int, int, int]], None],
+        together: asyncio.Barrier | None = None,
+    ) -> None:
         self.index = index
         self.started = 0  # when the operation in flight began; 0 between operations
         self.retried: Counter[str] = Counter()  # errors, by kind, of attempts that were made again
         self._job, self._store, self._record = job, store, record
         self._layout = job.layout
+        self._together = together  # where all writers meet before each operation
         self._stopping = False
         self._timed_out = False
         self._task: asyncio.Task[None] | None = None
@@ -59,9 +67,15 @@ class Writer:
         try:
             cycle, done = 0, 0
             while not self._stopping and (self._job.count is None or done < self._job.count):
+                if self._together is not None:
+                    await self._together.wait()
                 done += await self._cycle(cycle, done)
                 cycle += 1
+        except asyncio.BrokenBarrierError:
+            pass  # another writer has ended
         finally:
+            if self._together is not None:
+                await self._together.abort()
             self._ledger.close(self._highest + 1)
             if self._tracking is not None:
                 await self._tracking.session.close()

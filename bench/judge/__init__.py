@@ -1,0 +1,1 @@
+"""Judging: pure functions from samples and rounds to cells, criteria and a verdict."""

@@ -1,0 +1,151 @@
+"""From trials to cells: a cell's figure is the geometric mean over its rounds, and its interval comes from them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast
+
+from bench.judge import statistics as st
+from bench.results import Cell, Generator, Integrity, Latency, Operation, Percentiles, TimelinePoint
+from bench.trial_record import TrialRecord
+
+_NAMES = tuple(st.QUANTILES)
+
+
+def cell_of(trials: Sequence[TrialRecord], reference: bool) -> Cell:
+    """The cell of ``trials`` (one a round, at least one, in the order of their rounds)."""
+    first = trials[0]
+    rounds = per_round(trials)
+    measured = [trial for trial in trials if trial.error is None]
+    ok, failed, unknown = (sum(getattr(trial, name) for trial in trials) for name in _COUNTS)
+    reads = any(trial.read_service.n for trial in trials)
+    writes = any(trial.write_service.n for trial in trials)
+    return Cell(
+        candidate=first.candidate,
+        store=first.store,
+        driver=cast(Literal["direct", "http"], first.driver),
+        workload=first.workload,
+        concurrency=first.concurrency,
+        reference=reference,
+        rounds=len(measured),
+        seconds=sum(trial.seconds for trial in trials),
+        ops_ok=ok,
+        ops_failed=failed,
+        ops_unknown=unknown,
+        ops_retried=sum(trial.ops_retried for trial in trials),
+        metrics_per_s=st.geometric_mean(rounds["metrics_per_s"]),
+        ops_per_s=st.geometric_mean(rounds["ops_per_s"]),
+        success_rate=ok / (ok + failed + unknown) if ok + failed + unknown else None,
+        latency_ms=_latency(trials, "write" if writes else "read"),
+        read_latency_ms=_latency(trials, "read") if reads and writes else None,
+        operations=_operations(trials),
+        errors=dict(sum((Counter(trial.errors) for trial in trials), Counter())),
+        lock_errors=sum(trial.lock_errors for trial in trials),
+        deadlocks=sum(trial.deadlocks for trial in trials),
+        referee=_referee([trial.referee for trial in measured]),
+        integrity=sum_integrity([trial.integrity for trial in trials]),
+        generator=_generator([trial.generator for trial in measured]),
+        intervals={name: st.log_interval(values, st.SHOWN_CONFIDENCE) for name, values in rounds.items()},
+        per_round=rounds,
+        timeline=[
+            TimelinePoint(round=trial.round, second=n, metrics=point.metrics, lock_errors=point.lock_errors)
+            for trial in trials
+            for n, point in enumerate(trial.timeline)
+        ],
+    )
+
+
+_COUNTS = ("ops_ok", "ops_failed", "ops_unknown")
+
+
+def per_round(trials: Sequence[TrialRecord]) -> dict[str, list[float | None]]:
+    """Each rate and percentile by its name in criteria, one value a round; None where a round has none."""
+    rounds: dict[str, list[float | None]] = {
+        "metrics_per_s": [trial.metrics_per_s for trial in trials],
+        "ops_per_s": [trial.ops_per_s for trial in trials],
+    }
+    main = "write" if any(trial.write_service.n for trial in trials) else "read"
+    for name in _NAMES:
+        rounds[f"{name}_ms"] = [getattr(getattr(trial, f"{main}_response"), name) for trial in trials]
+        rounds[f"read.{name}_ms"] = [getattr(trial.read_response, name) for trial in trials]
+    return rounds
+
+
+def _latency(trials: Sequence[TrialRecord], what: str) -> Latency:
+    return Latency(
+        service=_mean([getattr(trial, f"{what}_service") for trial in trials]),
+        response=_mean([getattr(trial, f"{what}_response") for trial in trials]),
+    )
+
+
+def _mean(rounds: Sequence[Percentiles]) -> Percentiles:
+    """Geometric mean of each percentile over the rounds; the maximum of the maxima; the sum of n."""
+    values: dict[str, float | None] = {
+        name: st.geometric_mean([getattr(one, name) for one in rounds]) for name in _NAMES
+    }
+    maxima = [one.max for one in rounds if one.max is not None]
+    return Percentiles(**values, max=max(maxima, default=None), n=sum(one.n for one in rounds))
+
+
+def _operations(trials: Sequence[TrialRecord]) -> dict[str, Operation]:
+    names = sorted({name for trial in trials for name in trial.operations})
+    result = {}
+    for name in names:
+        parts = [trial.operations[name] for trial in trials if name in trial.operations]
+        result[name] = Operation(
+            ok=sum(part.ok for part in parts),
+            failed=sum(part.failed for part in parts),
+            unknown=sum(part.unknown for part in parts),
+            reads=parts[0].reads,
+            latency_ms=Latency(
+                service=_mean([part.latency_ms.service for part in parts]),
+                response=_mean([part.latency_ms.response for part in parts]),
+            ),
+        )
+    return result
+
+
+_PEAKS = ("connections", "lock_waiters", "connections_share")
+
+
+def _referee(rounds: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Growing counters are summed over the rounds, gauges are the highest of the rounds."""
+    names = sorted({name for one in rounds for name in one})
+    result: dict[str, float | None] = {}
+    for name in names:
+        values = [value for one in rounds if (value := one.get(name)) is not None]
+        combine = max if name in _PEAKS else sum
+        result[name] = float(combine(values)) if len(values) == len(rounds) and values else None
+    return result
+
+
+def sum_integrity(rounds: Sequence[Integrity]) -> Integrity:
+    """The sum over rounds; unchecked if any round is, unless one of them is already known to be broken."""
+    unchecked = next((one for one in rounds if not one.checked), None)
+    counts = {
+        name: sum(getattr(one, name) for one in rounds)
+        for name in (
+            "attempted", "acknowledged", "stored", "lost", "duplicated", "corrupted", "unexpected", "recovered",
+            "indeterminate",
+        )
+    }  # fmt: skip
+    invariants: Counter[str] = Counter()
+    for one in rounds:
+        invariants.update(one.invariants)
+    return Integrity(
+        checked=unchecked is None or any(one.broken for one in rounds),
+        reason=None if unchecked is None else unchecked.reason,
+        invariants=dict(invariants),
+        examples=[text for one in rounds for text in one.examples][:10],
+        **counts,
+    )
+
+
+def _generator(rounds: Sequence[Generator]) -> Generator:
+    shares = [one.cpu_share for one in rounds if one.cpu_share is not None]
+    lags = [one.loop_lag_p99_ms for one in rounds if one.loop_lag_p99_ms is not None]
+    return Generator(
+        cpu_share=max(shares, default=None),
+        loop_lag_p99_ms=max(lags, default=None),
+        saturated=any(one.saturated for one in rounds),
+        reason=next((one.reason for one in rounds if one.reason), None),
+    )

@@ -1,0 +1,222 @@
+"""Criteria: a small grammar over results, and three outcomes.
+
+    expression = field operator target
+    operator   = "<=" | ">=" | "<" | ">" | "==" | "!="
+    target     = number | "reference" | number "*" "reference"
+
+Counts are exact: equality and thresholds are decided on their sums. Rates and latencies vary from round to round:
+the whole 90 % interval over rounds must lie on one side of the target, else the outcome is inconclusive; against
+the reference it is the interval of the paired ratio.
+"""
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bench.errors import BadInput
+from bench.judge import statistics as st
+from bench.results import Cell, Criterion, Verdict
+
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
+_SHAPE = re.compile(
+    r"\s*(?P<field>[a-z][a-z0-9_.]*)\s*(?P<operator><=|>=|==|!=|<|>)\s*"
+    r"(?:(?P<number>[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)(?:\s*\*\s*(?P<times>reference))?|(?P<bare>reference))\s*"
+)
+_LATENCIES = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms")
+ROUND_FIELDS = ("metrics_per_s", "ops_per_s", *_LATENCIES, *(f"read.{name}" for name in _LATENCIES))
+COUNT_FIELDS = (
+    "lock_errors", "deadlocks", "errors", "ops_failed", "ops_unknown", "success_rate", "integrity", "lost",
+    "duplicated", "corrupted", "unexpected", "max_ms", "generator.cpu_share", "generator.loop_lag_p99_ms",
+)  # fmt: skip
+REFEREE_FIELDS = ("deadlocks", "lock_waits", "commits", "rollbacks", "connections", "lock_waiters", "connections_share")
+INTEGRITY_FIELDS = ("integrity", "lost", "duplicated", "corrupted", "unexpected")
+FIELDS = (*ROUND_FIELDS, *COUNT_FIELDS, *(f"referee.{name}" for name in REFEREE_FIELDS))
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A parsed expression; the target is ``factor``, or ``factor`` x the reference's value."""
+
+    field: str
+    operator: str
+    factor: float
+    uses_reference: bool
+
+    def holds(self, value: float, target: float) -> bool:
+        """Whether ``value operator target``."""
+        return _COMPARE[self.operator](value, target)
+
+
+def parse(text: str) -> Expression:
+    """Parse an expression.
+
+    Raises:
+        BadInput: it does not fit the grammar, or its field is unknown.
+    """
+    match = _SHAPE.fullmatch(text)
+    if match is None:
+        raise BadInput(f"{text!r} is not `field operator target`, as in `p99_ms <= 500` or `p99_ms <= 1.2 * reference`")
+    field = match["field"]
+    if field not in FIELDS:
+        raise BadInput(f"unknown field {field!r}; use one of {', '.join(FIELDS)}")
+    by_reference = match["times"] is not None or match["bare"] is not None
+    return Expression(field, match["operator"], float(match["number"] or 1.0), by_reference)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A criterion as the scenario gives it, parsed."""
+
+    name: str
+    text: str
+    gating: bool
+
+    @property
+    def expression(self) -> Expression:
+        """The parsed text."""
+        return parse(self.text)
+
+
+def judge(rule: Rule, cell: Cell, reference: Cell | None) -> Criterion:
+    """Judge one rule on one cell; ``reference`` is the reference's cell of the same workload and concurrency."""
+    expression = rule.expression
+    decide = _judge_rounds if expression.field in ROUND_FIELDS else _judge_count
+    decision = decide(expression, cell, reference)
+    return Criterion(
+        candidate=cell.candidate,
+        name=rule.name,
+        expression=rule.text,
+        field=expression.field,
+        driver=cell.driver,
+        workload=cell.workload,
+        concurrency=cell.concurrency,
+        comparison=expression.operator,
+        limit=decision.limit,
+        target=_target(expression, decision.limit),
+        measured=decision.measured,
+        unit=unit_of(expression.field),
+        interval=decision.interval,
+        outcome=decision.outcome,
+        gating=rule.gating,
+        reference=cell.reference,
+        reason=decision.reason,
+        rounds_needed=decision.rounds_needed,
+    )
+
+
+@dataclass(frozen=True)
+class _Decision:
+    outcome: Verdict
+    reason: str
+    measured: float | None
+    limit: float | None
+    interval: tuple[float, float] | None = None
+    rounds_needed: int | None = None
+
+
+def _target(expression: Expression, limit: float | None) -> str:
+    if not expression.uses_reference:
+        return f"{expression.operator} {expression.factor:g}"
+    amount = "" if limit is None else f" = {_short(limit)}"
+    return f"{expression.operator} {expression.factor:g} x reference{amount}"
+
+
+def _judge_count(expression: Expression, cell: Cell, reference: Cell | None) -> _Decision:
+    value = value_of(expression.field, cell)
+    limit: float | None = expression.factor
+    if expression.uses_reference:
+        other = value_of(expression.field, reference) if reference is not None else None
+        limit = None if other is None else expression.factor * other
+    if value is None:
+        return _Decision("inconclusive", why_missing(expression.field, cell), None, limit)
+    if limit is None:
+        return _Decision("inconclusive", _NO_REFERENCE, value, None)
+    return _Decision("pass" if expression.holds(value, limit) else "fail", f"measured {value:g}", value, limit)
+
+
+_NO_REFERENCE = "the reference has no value to compare with"
+
+
+def _judge_rounds(expression: Expression, cell: Cell, reference: Cell | None) -> _Decision:
+    values = per_round(expression.field, cell)
+    measured = st.geometric_mean(values)
+    shown = st.log_interval(values, st.GATE_CONFIDENCE)
+    limit: float | None = expression.factor
+    what = "90 % interval"
+    if expression.uses_reference:
+        others = per_round(expression.field, reference) if reference is not None else []
+        other = st.geometric_mean(others)
+        limit = None if other is None else expression.factor * other
+        values, what = st.paired_ratios(values, others), "ratio to the reference"
+    if measured is None:
+        return _Decision("inconclusive", why_missing(expression.field, cell), None, limit)
+    if limit is None:
+        return _Decision("inconclusive", _NO_REFERENCE, measured, None, shown)
+    interval = st.log_interval(values, st.GATE_CONFIDENCE)
+    if interval is None:
+        reason = f"{len(values)} round is too few for an interval; run at least 2, better 10"
+        return _Decision("inconclusive", reason, measured, limit, shown, rounds_needed=10)
+    low, high = interval
+    span = f"{what} {_short(low)} to {_short(high)} over {len(values)} rounds"
+    held = [expression.holds(end, expression.factor) for end in interval]
+    if all(held):
+        return _Decision("pass", span, measured, limit, shown)
+    if not any(held) and not low <= expression.factor <= high:
+        return _Decision("fail", span, measured, limit, shown)
+    more = st.rounds_needed(values, expression.factor, st.GATE_CONFIDENCE)
+    advice = "more rounds will not decide it" if more is None else f"about {more} rounds in all would decide it"
+    return _Decision("inconclusive", f"{span} spans the limit; {advice}", measured, limit, shown, more)
+
+
+def per_round(field: str, cell: Cell) -> Sequence[float | None]:
+    """The values of a rate or a latency, one a round."""
+    return cell.per_round.get(field, [])
+
+
+def value_of(field: str, cell: Cell) -> float | None:
+    """The value of a field of a cell; None where it was not measured."""
+    if field.startswith("referee."):
+        return cell.referee.get(field.removeprefix("referee."))
+    if field.startswith("generator."):
+        value: float | None = getattr(cell.generator, field.removeprefix("generator."))
+        return value
+    if field in INTEGRITY_FIELDS:
+        if not cell.integrity.checked:
+            return None
+        return cell.integrity.share if field == "integrity" else float(getattr(cell.integrity, field))
+    if cell.ops_ok + cell.ops_failed + cell.ops_unknown == 0:
+        return None
+    if field == "errors":
+        return float(sum(cell.errors.values()))
+    if field == "max_ms":
+        return cell.latency_ms.response.max
+    number: float | None = getattr(cell, field)
+    return None if number is None else float(number)
+
+
+def why_missing(field: str, cell: Cell) -> str:
+    """Why a field has no value."""
+    if field in INTEGRITY_FIELDS:
+        return cell.integrity.reason or "the stored rows were not read back"
+    if cell.ops_ok == 0:
+        return "no operation ended ok, so nothing was measured"
+    if field.startswith("referee."):
+        return "this database has no such counter that we may read"
+    name = field.removeprefix("read.").removesuffix("_ms")
+    if name in st.MIN_SAMPLES:
+        return f"n too small: a round needs {st.MIN_SAMPLES[name]} samples for {name}"
+    return "not measured"
+
+
+def unit_of(field: str) -> str:
+    """The unit of a field, for people."""
+    if field.endswith("_ms"):
+        return "ms"
+    return "/s" if field.endswith("_per_s") else ""
+
+
+def _short(number: float) -> str:
+    return f"{number:.3g}" if abs(number) < 1000 else f"{number:.0f}"

@@ -1,0 +1,103 @@
+"""From a trial's raw samples to its figures.
+
+Latency covers the operations that *started* within the measured window, however long they took, so that a stall
+at the end is not cut off; throughput counts those that *ended* within it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.identity import Flags
+from bench.judge.statistics import percentiles
+from bench.outcome import ErrorKind, Outcome
+from bench.results import Latency, Operation
+from bench.samples import Samples
+from bench.trial_record import Second
+from bench.workload import OPERATIONS, READS, Workload
+
+
+@dataclass(frozen=True)
+class Window:
+    """The measured part of a trial, in ns since its epoch."""
+
+    begin_ns: int
+    end_ns: int
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return max((self.end_ns - self.begin_ns) / 1e9, 1e-9)
+
+
+def figures(samples: Samples, window: Window, workload: Workload, retried: Mapping[str, int]) -> dict[str, object]:
+    """The fields of a `bench.trial_record.TrialRecord` that come from samples; ``retried``: errors by kind label."""
+    started = samples.where((samples.start_ns >= window.begin_ns) & (samples.start_ns < window.end_ns))
+    ended = (samples.end_ns >= window.begin_ns) & (samples.end_ns < window.end_ns) & (samples.outcome == Outcome.OK)
+    metrics = np.count_nonzero(ended & _is(samples, workload.operation)) * workload.metrics_per_operation
+    reads = np.isin(started.operation, [OPERATIONS.index(name) for name in READS])
+    errors = _errors(started, retried)
+    kinds = {kind.label: kind for kind in ErrorKind}
+    service, response = started.service_ms, started.response_ms
+    return {
+        "seconds": window.seconds,
+        "ops_ok": _count(started, Outcome.OK),
+        "ops_failed": _count(started, Outcome.FAIL),
+        "ops_unknown": _count(started, Outcome.INFO),
+        "ops_retried": int(np.count_nonzero(started.attempts > 1)),
+        "metrics_per_s": float(metrics) / window.seconds if workload.metrics_per_operation else None,
+        "ops_per_s": float(np.count_nonzero(ended)) / window.seconds,
+        "write_service": percentiles(service[~reads]),
+        "write_response": percentiles(response[~reads]),
+        "read_service": percentiles(service[reads]),
+        "read_response": percentiles(response[reads]),
+        "operations": {name: _operation(started.where(_is(started, name)), name) for name in _present(started)},
+        "errors": errors,
+        "lock_errors": sum(n for label, n in errors.items() if kinds[label].is_lock),
+        "deadlocks": sum(n for label, n in errors.items() if kinds[label].is_deadlock),
+        "timeline": _timeline(samples, window, workload),
+    }
+
+
+def _is(samples: Samples, name: str) -> Flags:
+    return np.asarray(samples.operation == OPERATIONS.index(name))
+
+
+def _present(samples: Samples) -> list[str]:
+    return [OPERATIONS[number] for number in np.unique(samples.operation)]
+
+
+def _count(samples: Samples, outcome: Outcome) -> int:
+    return int(np.count_nonzero(samples.outcome == outcome))
+
+
+def _operation(samples: Samples, name: str) -> Operation:
+    return Operation(
+        ok=_count(samples, Outcome.OK),
+        failed=_count(samples, Outcome.FAIL),
+        unknown=_count(samples, Outcome.INFO),
+        reads=name in READS,
+        latency_ms=Latency(service=percentiles(samples.service_ms), response=percentiles(samples.response_ms)),
+    )
+
+
+def _errors(samples: Samples, retried: Mapping[str, int]) -> dict[str, int]:
+    """Errors by kind, of every attempt."""
+    counts = np.bincount(samples.error[samples.outcome != Outcome.OK], minlength=1)
+    total = {ErrorKind(kind).label: int(n) for kind, n in enumerate(counts) if n and kind}
+    for label, n in retried.items():
+        total[label] = total.get(label, 0) + n
+    return total
+
+
+def _timeline(samples: Samples, window: Window, workload: Workload) -> list[Second]:
+    """Metrics stored and lock errors in each second of the window, by the time the operation ended."""
+    inside = samples.where((samples.end_ns >= window.begin_ns) & (samples.end_ns < window.end_ns))
+    second = ((inside.end_ns - window.begin_ns) // 1_000_000_000).astype(np.int64)
+    length = int(np.ceil(window.seconds))
+    good = (inside.outcome == Outcome.OK) & _is(inside, workload.operation)
+    locked = (inside.error >= ErrorKind.SQLITE_BUSY) & (inside.error <= ErrorKind.MYSQL_3572_NOWAIT)
+    metrics = np.bincount(second[good], minlength=length) * workload.metrics_per_operation
+    locks = np.bincount(second[locked], minlength=length)
+    return [Second(metrics=int(m), lock_errors=int(n)) for m, n in zip(metrics, locks, strict=True)]

@@ -1,0 +1,163 @@
+"""A stand: one candidate's store, ready for trials: a server of ours or the user's, schema, prefill, settings."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import prefill, servers
+from bench.errors import BadInput
+from bench.identity import EPOCH_MS, TrialKey
+from bench.integrity import TABLES, Expected
+from bench.job import ReadTargets
+from bench.scenario import CandidateSpec, Prefill
+from bench.scratch import scratch_folder
+from bench.servers import databases, places
+from bench.stores import schema, store_for
+from bench.stores.base import Durability, Session, Store
+from bench.stores.tracking import Tracking
+from bench.stores.url import StoreUrl, parse
+
+Echo = Callable[[str], None]
+DATABASE = "mlflow"
+
+
+@dataclass
+class Stand:
+    """A candidate's store during a run. ``session`` is the run's own connection, beside those of the writers."""
+
+    name: str
+    spec: CandidateSpec
+    store: Store
+    session: Session
+    source: str
+    theirs: bool
+    artifact_root: str
+    version: str
+    settings: dict[str, str]
+    durability: Durability
+    connections: int | None
+    filled: Expected | None = None
+    reads: ReadTargets | None = None
+    baseline: dict[str, int] = field(default_factory=dict)
+    experiments: list[int] = field(default_factory=list)
+
+    @property
+    def tracking(self) -> Tracking:
+        """MLflow's operations over the run's own connection."""
+        return Tracking(self.store, self.session)
+
+    async def create_experiment(self, name: str) -> int:
+        """An experiment of ours, remembered so that it can be removed."""
+        experiment_id = await self.tracking.create_experiment(name, self.artifact_root, EPOCH_MS)
+        self.experiments.append(experiment_id)
+        return experiment_id
+
+    async def remove(self, prefix: str, experiment_id: int) -> None:
+        """Remove every row of the runs with this prefix, and their experiment."""
+        render = self.session.dialect.render
+        await self.session.begin()
+        for table in ("metrics", "latest_metrics", "params", "tags", "runs"):
+            statement = f"DELETE FROM {table} WHERE run_uuid >= ? AND run_uuid < ?"
+            await self.session.execute(render(statement), prefix, prefix + "g")
+        await self.session.execute(render("DELETE FROM experiments WHERE experiment_id = ?"), experiment_id)
+        await self.session.commit()
+        self.experiments.remove(experiment_id)
+
+
+@asynccontextmanager
+async def stand(name: str, spec: CandidateSpec, url: StoreUrl | None, cache: Path, echo: Echo) -> AsyncIterator[Stand]:
+    """Bring up a candidate's store; on exit its server is stopped and its files are gone, if they were ours.
+
+    Raises:
+        BadInput: no server, no login, or a database that is not an MLflow store of our revision.
+    """
+    async with AsyncExitStack() as stack:
+        source = "the user's URL"
+        theirs = url is not None
+        if url is None:
+            url, source = await _private(name, spec, stack, echo)
+        store = store_for(url)
+        session = await _log_in(store, theirs)
+        stack.push_async_callback(session.close)
+        await _ensure_schema(store, session, cache, name, echo)
+        settings = await store.settings(session)
+        ready = Stand(
+            name,
+            spec,
+            store,
+            session,
+            source,
+            theirs,
+            artifact_root=f"file:///trackbench/{name}",
+            version=await store.version(session),
+            settings=settings,
+            durability=store.durability(settings),
+            connections=await store.max_connections(session),
+        )
+        await session.rollback()
+        yield ready
+
+
+async def _private(name: str, spec: CandidateSpec, stack: AsyncExitStack, echo: Echo) -> tuple[StoreUrl, str]:
+    """(URL of an empty database of ours, where its server comes from)."""
+    if spec.store == "sqlite":
+        folder = stack.enter_context(scratch_folder("sqlite"))
+        (folder / "mlflow.db").touch()
+        return StoreUrl("sqlite", path=folder / "mlflow.db"), "Python's own sqlite3"
+    echo(f"{name}: starting a private {spec.store} server")
+    server = await asyncio.to_thread(servers.start, servers.as_kind(spec.store), spec.server, echo)
+    stack.push_async_callback(asyncio.to_thread, server.stop)
+    await asyncio.to_thread(databases.create, server, DATABASE)
+    return parse(server.url(DATABASE), server.kind), server.source
+
+
+async def _log_in(store: Store, theirs: bool) -> Session:
+    try:
+        return await store.connect()
+    except BadInput:
+        raise
+    except Exception as error:
+        kind = store.classify(error)
+        what = "is it reachable, and are user and password right?" if theirs else "see the server's log"
+        raise BadInput(f"{store.url}: no login ({kind.label}: {_one_line(error)}); {what}") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+async def _ensure_schema(store: Store, session: Session, cache: Path, name: str, echo: Echo) -> None:
+    found = await schema.inspect(store, session)
+    if found.content is not schema.Content.EMPTY:
+        schema.check(store.url, found, await schema.head_revision())
+        return
+    echo(f"{name}: making MLflow {schema.mlflow_version()}'s schema")
+    if store.url.path is None:
+        await schema.create(store.url, "file:///trackbench/default")
+        await store.after_schema(session)
+        return
+    template = schema.template_path(cache)
+    if not template.exists():
+        draft = template.with_suffix(f".{name}.tmp")
+        draft.touch()
+        await schema.create(StoreUrl("sqlite", path=draft), "file:///trackbench/default")
+        draft.replace(template)
+    shutil.copyfile(template, store.url.path)
+
+
+async def fill(ready: Stand, wanted: Prefill, key: TrialKey, name: str) -> None:
+    """Prefill a stand in an experiment of this name, and take the row counts that later ones are reconciled with."""
+    if wanted.runs:
+        experiment_id = await ready.create_experiment(name)
+        ready.filled = await prefill.fill(ready.tracking, key, wanted, experiment_id, ready.artifact_root)
+        ready.reads = ReadTargets(experiment_id, key, wanted.runs, prefill.KEYS)
+    ready.baseline = await ready.store.count(ready.session, TABLES)
+    await ready.session.rollback()
+
+
+def cache_folder() -> Path:
+    """Where schema templates and server prefixes are kept."""
+    return places.cache_dir()

@@ -1,0 +1,65 @@
+"""What one trial left: `TrialRecord` is trial.json, and holds all that judging needs (raw samples stay on disk)."""
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from bench.results import Generator, Integrity, Operation, Percentiles
+
+
+@dataclass(frozen=True)
+class CellKey:
+    """Names a cell."""
+
+    candidate: str
+    driver: str
+    workload: str
+    concurrency: int
+
+
+class Second(BaseModel):
+    """One second of a trial."""
+
+    model_config = ConfigDict(frozen=True)
+    metrics: int
+    lock_errors: int
+
+
+class TrialRecord(BaseModel):
+    """One cell in one round. ``error`` says why a trial could not be measured; its figures are then empty."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    round: int
+    candidate: str
+    store: str
+    driver: str
+    workload: str
+    concurrency: int
+    started: str
+    seconds: float = 0.0
+    error: str | None = None
+    ops_ok: int = 0
+    ops_failed: int = 0
+    ops_unknown: int = 0
+    ops_retried: int = 0
+    metrics_per_s: float | None = None
+    ops_per_s: float | None = None
+    write_service: Percentiles = Percentiles()
+    write_response: Percentiles = Percentiles()
+    read_service: Percentiles = Percentiles()
+    read_response: Percentiles = Percentiles()
+    operations: dict[str, Operation] = {}
+    errors: dict[str, int] = {}
+    lock_errors: int = 0
+    deadlocks: int = 0
+    referee: dict[str, float | None] = {}
+    integrity: Integrity = Integrity(checked=False, reason="the trial did not get that far")
+    generator: Generator = Generator()
+    timeline: list[Second] = []
+
+    @property
+    def cell(self) -> CellKey:
+        """The cell that this is a trial of."""
+        return CellKey(self.candidate, self.driver, self.workload, self.concurrency)
