@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,11 +158,12 @@ def _discard(folder: Path) -> None:
     """Remove the folder of a run that never began, so that ``latest`` does not point at nothing."""
     import shutil
 
+    if (folder / "trials").exists():
+        return
     latest = folder.parent / "latest"
     if latest.is_symlink() and latest.readlink() == Path(folder.name):
         latest.unlink()
-    if not (folder / "trials").exists():
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _until_signal(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -202,6 +204,10 @@ def main() -> None:
         sys.exit(stop.code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(ExitCode.INTERRUPTED)
+    except Exception:  # a defect of ours: say everything, and never let it pass for a verdict
+        traceback.print_exc()
+        click.echo("trackbench: this is a defect in Trackbench; nothing was decided", err=True)
+        sys.exit(ExitCode.INCONCLUSIVE)
 
 
 if __name__ == "__main__":

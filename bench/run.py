@@ -1,8 +1,10 @@
 """A whole run: stands up, trials one after the other, everything judged, results.json written."""
 
 import asyncio
+import errno
 import json
 import secrets
+import shutil
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ from bench.stores.url import StoreUrl
 from bench.trial import Setting, check_prefill, run_trial
 from bench.trial_record import CellKey, TrialRecord
 
+_MIN_FREE = 1 << 30  # bytes: four stores with their logs, and the samples
 _SPARE_CONNECTIONS = 2  # the run's own session, and one to look with
 
 
@@ -67,8 +70,13 @@ def new_folder(out: Path, scenario: str, now: datetime) -> Path:
     """Make the run's folder and point ``latest`` at it.
 
     Raises:
-        BadInput: the place can't be written to.
+        BadInput: the place can't be written to, or there is too little space for a run.
     """
+    existing = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
+    for place in (existing, places.temp_root()):
+        free = shutil.disk_usage(place).free
+        if free < _MIN_FREE:
+            raise BadInput(f"{place}: {free >> 20} MiB free; a run needs {_MIN_FREE >> 20}, free some or use --out")
     base = f"{now:%Y%m%dT%H%M%SZ}-{scenario}"
     for name in (base, *(f"{base}-{n}" for n in range(2, 100))):
         folder = out / name
@@ -101,6 +109,12 @@ async def run(request: Request, folder: Path, watcher: Watcher) -> Results:
     except asyncio.CancelledError:
         _conclude(request, folder, state, (started, True))
         raise
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise BadInput(
+            f"{folder}: no space left on the disk; finished trials are kept, free some and run again"
+        ) from error
     return _conclude(request, folder, state, (started, False))
 
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,9 +80,10 @@ async def stand(name: str, spec: CandidateSpec, url: StoreUrl | None, cache: Pat
         if url is None:
             url, source = await _private(name, spec, stack, echo)
         store = store_for(url)
-        session = await _log_in(store, theirs)
-        stack.push_async_callback(session.close)
-        await _ensure_schema(store, session, cache, name, echo)
+        with _as_bad_input(store, theirs):
+            session = await store.connect()
+            stack.push_async_callback(session.close)
+            await _ensure_schema(store, session, cache, name, echo)
         settings = await store.settings(session)
         ready = Stand(
             name,
@@ -114,15 +115,17 @@ async def _private(name: str, spec: CandidateSpec, stack: AsyncExitStack, echo: 
     return parse(server.url(DATABASE), server.kind), server.source
 
 
-async def _log_in(store: Store, theirs: bool) -> Session:
+@contextmanager
+def _as_bad_input(store: Store, theirs: bool) -> Iterator[None]:
+    """Turn a driver's exception into one line that says what, where and how to mend it."""
     try:
-        return await store.connect()
-    except BadInput:
+        yield
+    except (BadInput, asyncio.CancelledError):
         raise
     except Exception as error:
         kind = store.classify(error)
-        what = "is it reachable, and are user and password right?" if theirs else "see the server's log"
-        raise BadInput(f"{store.url}: no login ({kind.label}: {_one_line(error)}); {what}") from error
+        what = "is it an MLflow database, reachable, with the right user and password?" if theirs else "see the log"
+        raise BadInput(f"{store.url}: can't be used ({kind.label}: {_one_line(error)}); {what}") from error
 
 
 def _one_line(error: BaseException) -> str:

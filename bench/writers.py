@@ -1,6 +1,7 @@
 """One writer: a connection of its own, its operations one after the other, each timed and each commit in the ledger."""
 
 import asyncio
+import math
 import random
 import time
 from collections import Counter
@@ -42,6 +43,9 @@ class Writer:
         self.retried: Counter[str] = Counter()  # errors, by kind, of attempts that were made again
         self._job, self._store, self._record = job, store, record
         self._layout = job.layout
+        self._run_id = job.layout.run_id(index, 0)
+        self._batch = job.workload.metrics
+        self._count = math.inf if job.count is None else job.count
         self._together = together  # where all writers meet before each operation
         self._stopping = False
         self._timed_out = False
@@ -65,12 +69,7 @@ class Writer:
         """Work; returns when stopped. The connection and the ledger are closed whatever happens."""
         self._task = asyncio.current_task()
         try:
-            cycle, done = 0, 0
-            while not self._stopping and (self._job.count is None or done < self._job.count):
-                if self._together is not None:
-                    await self._together.wait()
-                done += await self._cycle(cycle, done)
-                cycle += 1
+            await self._work()
         except asyncio.BrokenBarrierError:
             pass  # another writer has ended
         finally:
@@ -86,44 +85,66 @@ class Writer:
 
     def check_timeout(self, limit_ns: int) -> None:
         """Give up the operation in flight if it runs for longer than ``limit_ns``."""
-        if self.started and now() - self.started > limit_ns and self._task is not None:
-            self.started = 0
+        if self.started and not self._timed_out and now() - self.started > limit_ns and self._task is not None:
             self._timed_out = True
             self._task.cancel()
 
-    # One cycle of each workload; returns how many operations it made
+    # The loop of each kind of workload
 
-    async def _cycle(self, cycle: int, done: int) -> int:
-        work = self._job.workload
-        if work.kind == "train":
-            return await self._train(cycle, done)
-        if work.kind == "read" or (work.kind == "mixed" and _is_read(done, work.read_share)):
-            return await self._read(done)
-        number = self._ledger_cycle(cycle, done)
-        if work.operation == "log_metric":
-            await self._operate("log_metric", self._log_metric, number)
-        elif work.operation == "bulk_insert":
-            await self._operate("bulk_insert", self._bulk, number)
+    async def _work(self) -> None:
+        kind = self._job.workload.kind
+        if kind == "train":
+            await self._train_runs()
+        elif kind in ("read", "mixed"):
+            await self._mix()
         else:
-            await self._operate("log_batch", self._log_batch, number)
-        return 1
+            await self._write()
 
-    def _ledger_cycle(self, cycle: int, done: int) -> int:
-        share = self._job.workload.read_share
-        return cycle if share == 0 else done - _reads_before(done, share)
+    async def _write(self) -> None:
+        """One write after the other: the hot loop."""
+        name = self._job.workload.operation
+        action = self._action
+        number = 0
+        while not self._is_over(number):
+            if self._together is not None:
+                await self._together.wait()
+            await self._operate(name, action, number)
+            number += 1
+
+    async def _mix(self) -> None:
+        """Reads spread evenly among writes; nothing but reads for kind ``read``."""
+        work = self._job.workload
+        share = work.read_share if work.kind == "mixed" else 1.0
+        done = writes = 0
+        while not self._is_over(done):
+            if int((done + 1) * share) > int(done * share):
+                await self._read(done)
+            else:
+                await self._operate(work.operation, self._action, writes)
+                writes += 1
+            done += 1
+
+    async def _train_runs(self) -> None:
+        cycle = done = 0
+        while not self._is_over(done):
+            done += await self._train(cycle, done)
+            cycle += 1
+
+    @property
+    def _action(self) -> Callable[[int], Awaitable[None]]:
+        """What carries out the n-th operation that writes."""
+        actions = {"log_metric": self._log_metric, "log_batch": self._log_batch, "bulk_insert": self._bulk}
+        return actions[self._job.workload.operation]
 
     async def _log_metric(self, number: int) -> None:
-        run_id = self._layout.run_id(self.index, 0)
-        await self._commit(number, self._tracking_now.log_metrics, run_id, self._metrics(number, 1))
+        await self._commit(number, self._tracking_now.log_metrics, self._run_id, self._metrics(number, 1))
 
     async def _bulk(self, number: int) -> None:
-        size = self._job.workload.metrics
-        metrics = self._metrics(number * size, size)
-        await self._commit(number, self._tracking_now.bulk_metrics, self._layout.run_id(self.index, 0), metrics)
+        metrics = self._metrics(number * self._batch, self._batch)
+        await self._commit(number, self._tracking_now.bulk_metrics, self._run_id, metrics)
 
     async def _log_batch(self, number: int) -> None:
-        work, layout, tracking = self._job.workload, self._layout, self._tracking_now
-        run_id = layout.run_id(self.index, 0)
+        work, layout, tracking, run_id = self._job.workload, self._layout, self._tracking_now, self._run_id
         commit = number * layout.commits_per_cycle
         await tracking.peek_run(run_id)
         if work.params:
@@ -188,7 +209,7 @@ class Writer:
         return 1
 
     def _is_over(self, done: int) -> bool:
-        return self._stopping or (self._job.count is not None and done >= self._job.count)
+        return self._stopping or done >= self._count
 
     async def _single(self, commit: int, method: str, *arguments: Any) -> None:
         await self._commit(commit, getattr(self._tracking_now, method), *arguments)
@@ -196,27 +217,41 @@ class Writer:
     # One operation, one commit
 
     async def _operate(self, name: str, action: Callable[..., Awaitable[Any]], *arguments: Any) -> bool:
+        """Carry out one operation, timed and recorded; returns whether it ended ok."""
         start = self.started = now()
-        attempts = 1
-        while True:
+        self._committed = 0
+        try:
+            await action(*arguments)
+        except (Exception, asyncio.CancelledError) as error:
+            return await self._operate_again(name, action, arguments, error)
+        self.started = 0
+        self._record((start, start, now(), self._codes[name]))
+        return True
+
+    async def _operate_again(
+        self, name: str, action: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], error: BaseException | None
+    ) -> bool:
+        """After an error: retry as far as the scenario asks for it, then record how it ended."""
+        start, attempts = self.started, 1
+        outcome, kind = Outcome.OK, ErrorKind.NONE
+        while error is not None:
+            kind, outcome = await self._failed(error)
+            if not self._may_retry(kind, attempts):
+                break
+            self.retried[kind.label] += 1
+            await asyncio.sleep(_MLFLOW_BACKOFF * 2 ** (attempts - 1) * 0.5 + random.uniform(0, _MLFLOW_JITTER))
+            attempts += 1
             self._committed = 0
             try:
+                error = None
                 await action(*arguments)
-            except (Exception, asyncio.CancelledError) as error:
-                kind, outcome = await self._failed(error)
-                if self._may_retry(kind, attempts):
-                    self.retried[kind.label] += 1
-                    await asyncio.sleep(_MLFLOW_BACKOFF * 2 ** (attempts - 1) * 0.5 + random.uniform(0, _MLFLOW_JITTER))
-                    attempts += 1
-                    continue
-                self.started = 0
-                number = OPERATIONS.index(name)
-                self._record((start, start, now(), code(number, outcome, kind, attempts, self.index)))
-                return False
-            self.started = 0
-            word = self._codes[name]
-            self._record((start, start, now(), word | attempts << 24 if attempts > 1 else word))
-            return True
+                outcome, kind = Outcome.OK, ErrorKind.NONE
+            except (Exception, asyncio.CancelledError) as again:
+                error = again
+        self.started = 0
+        number = OPERATIONS.index(name)
+        self._record((start, start, now(), code(number, outcome, kind, attempts, self.index)))
+        return outcome is Outcome.OK
 
     async def _commit(self, commit: int, action: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
         """Carry out one commit: reserved in the ledger before the send, ok only once the database has answered."""
@@ -225,7 +260,8 @@ class Writer:
         status = self._ledger.status
         if status[commit] == _OK:
             return  # a retried batch: this part is already done
-        self._highest = max(self._highest, commit)
+        if commit > self._highest:  # noqa: PLR1730 (a call is dear on this path)
+            self._highest = commit
         self._open = commit
         status[commit] = _RESERVED
         await action(*arguments)
@@ -299,12 +335,3 @@ class Writer:
 
     def _text(self, ordinal: int, what: str) -> str:
         return identity.text(self._job.key, self.index, ordinal, what)
-
-
-def _reads_before(done: int, share: float) -> int:
-    """How many of the first ``done`` operations read, spread evenly."""
-    return int(done * share)
-
-
-def _is_read(done: int, share: float) -> bool:
-    return _reads_before(done + 1, share) > _reads_before(done, share)

@@ -52,8 +52,7 @@ class Dialect:
 
     def insert(self, table: str, columns: Sequence[str], rows: int) -> str:
         """A rendered INSERT of ``rows`` rows."""
-        names = ", ".join("{key}" if column == "key" else column for column in columns)
-        return self.render(f"INSERT INTO {table} ({names}) VALUES {self.values(len(columns), rows)}")
+        return _insert(self, table, tuple(columns), rows)
 
 
 @cache
@@ -63,6 +62,12 @@ def _render(dialect: Dialect, statement: str) -> str:
         numbers = iter(range(1, 100_000))
         return re.sub(r"\?", lambda _: f"${next(numbers)}", statement)
     return statement.replace("?", dialect.placeholder)
+
+
+@cache
+def _insert(dialect: Dialect, table: str, columns: tuple[str, ...], rows: int) -> str:
+    names = ", ".join("{key}" if column == "key" else column for column in columns)
+    return dialect.render(f"INSERT INTO {table} ({names}) VALUES {dialect.values(len(columns), rows)}")
 
 
 class Session(ABC):
@@ -95,8 +100,12 @@ class Session(ABC):
         """Carry out a rendered statement."""
 
     @abstractmethod
+    async def execute_alone(self, statement: str, *args: object) -> None:
+        """Carry out a rendered statement in a transaction of its own, in as few round trips as there can be."""
+
+    @abstractmethod
     async def bulk(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """Insert rows by the database's fastest path, in a transaction of its own: one row as a plain INSERT."""
+        """Insert rows by the database's fastest path, in a transaction of its own."""
 
     @abstractmethod
     def stream(self, statement: str, *args: object, size: int = 50_000) -> AsyncIterator[Sequence[Row]]:

@@ -70,6 +70,10 @@ class MysqlSession(Session):
         async with self._connection.cursor() as cursor:
             await cursor.execute(statement, args or None)
 
+    async def execute_alone(self, statement: str, *args: object) -> None:
+        await self.execute(statement, *args)
+        await self._connection.commit()
+
     async def bulk(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         for start in range(0, len(rows), _ROWS_A_STATEMENT):
             part = rows[start : start + _ROWS_A_STATEMENT]
@@ -121,9 +125,9 @@ class MysqlStore(Store):
             return ErrorKind.TIMEOUT
         if isinstance(error, pymysql.err.MySQLError):
             code = error.args[0] if error.args else 0
-            if code in _KINDS:
-                return _KINDS[code]
-            return ErrorKind.CONNECTION if isinstance(error, pymysql.err.InterfaceError) else ErrorKind.OTHER
+            if not isinstance(code, int) or isinstance(error, pymysql.err.InterfaceError):
+                return ErrorKind.CONNECTION  # the driver's own words, without a number: the connection is closed
+            return _KINDS.get(code, ErrorKind.OTHER)
         if isinstance(error, OSError | EOFError):  # EOFError: asyncio.IncompleteReadError
             return ErrorKind.CONNECTION
         return ErrorKind.OTHER

@@ -67,10 +67,13 @@ class PostgresqlSession(Session):
     async def execute(self, statement: str, *args: object) -> None:
         await self.fetch(statement, *args)
 
+    async def execute_alone(self, statement: str, *args: object) -> None:
+        prepared = self._prepared.get(statement)
+        if prepared is None:
+            prepared = self._prepared[statement] = await self.connection.prepare(statement)
+        await prepared.fetch(*args)
+
     async def bulk(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        if len(rows) == 1:
-            await self.fetch(self.dialect.insert(table, columns, 1), *rows[0])
-            return
         records = cast("Sequence[Sequence[object]]", rows)
         await self.connection.copy_records_to_table(table, records=records, columns=list(columns))
 

@@ -64,6 +64,10 @@ class SqliteSession(Session):
     async def execute_many(self, statement: str, rows: Sequence[Row]) -> None:
         await (await self._db.executemany(statement, rows)).close()
 
+    async def execute_alone(self, statement: str, *args: object) -> None:
+        await self._db.execute_fetchall(statement, args)
+        await self._db.commit()
+
     async def bulk(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         await self.execute_many(self.dialect.insert(table, columns, 1), rows)
         await self._db.commit()
@@ -128,7 +132,9 @@ class SqliteStore(Store):
             return Durability(False, f"journal {journal}, synchronous {synchronous}: a crash may corrupt the file")
         if journal == "wal" and synchronous < 2:
             return Durability(False, "WAL without full sync: a power loss may drop the last commits")
-        if synchronous < 3 and journal == "delete":
+        if synchronous < 2:
+            return Durability(False, f"journal {journal} without full sync: a power loss may corrupt the file")
+        if synchronous < 3 and journal != "wal":
             return Durability(
                 True,
                 "rollback journal with synchronous FULL: commits are synced; the journal's deletion is not "

@@ -288,7 +288,10 @@ class Tracking:
     async def bulk_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
         """Insert metrics by the fastest path; `rebuild_latest` must follow before MLflow reads the run."""
         self.in_doubt = True
-        await self.session.bulk("metrics", METRIC_COLUMNS, [(*metric, run_id) for metric in metrics])
+        if len(metrics) == 1:
+            await self.session.execute_alone(self._insert_metric, *metrics[0], run_id)
+        else:
+            await self.session.bulk("metrics", METRIC_COLUMNS, [(*metric, run_id) for metric in metrics])
         self.in_doubt = False
 
     async def rebuild_latest(self, prefix: str) -> None:
