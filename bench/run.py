@@ -5,7 +5,7 @@ import errno
 import json
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -130,7 +130,7 @@ async def _carry_out(request: Request, folder: Path, watcher: Watcher, state: _S
             ready = await stack.enter_async_context(
                 stand(name, spec, request.urls.get(spec.store), cache_folder(), watcher.say)
             )
-            stack.push_async_callback(_remove_ours, ready, setting, request.keep)
+            stack.push_async_callback(_remove_ours, ready, request.keep)
             _check_connections(ready, trials)
             stands[name] = ready
         for name, ready in stands.items():
@@ -163,13 +163,11 @@ def _check_connections(ready: Stand, trials: Sequence[Trial]) -> None:
         )
 
 
-async def _remove_ours(ready: Stand, setting: Setting, keep: bool) -> None:
-    """Take our prefill out of a database that the user gave, unless it is to be kept."""
-    if not ready.theirs or keep:
-        return
-    await ready.session.rollback()
-    for experiment_id in list(ready.experiments):
-        await ready.remove(TrialKey.of(setting.run_id, setting.seed, 0).prefix[:8], experiment_id)
+async def _remove_ours(ready: Stand, keep: bool) -> None:
+    """Take everything of ours out of a database that the user gave, unless it is to be kept."""
+    if ready.theirs and not keep:
+        await ready.renew()
+        await ready.remove()
 
 
 async def _add_prefill_check(name: str, ready: Stand, state: _State) -> None:
@@ -204,33 +202,38 @@ def _conclude(request: Request, folder: Path, state: _State, ending: tuple[datet
         trials_planned=state.planned,
         trials_done=len(state.records),
     )
-    found = judge(scenario, state, run_facts)
+    found = judge_records(scenario, state.records, state.candidates, run_facts, state.facts)
     found.write(folder)
     _write_environment(folder, state)
     return found
 
 
-def judge(scenario: Scenario, state: _State, run_facts: Run) -> Results:
-    """Turn records into cells, criteria and verdicts."""
-    cells = _cells(scenario, state.records)
+def judge_records(
+    scenario: Scenario,
+    records: Sequence[TrialRecord],
+    candidates: Sequence[Candidate],
+    run_facts: Run,
+    facts: Mapping[str, str],
+) -> Results:
+    """Turn trials into cells, criteria and verdicts."""
+    cells = _cells(scenario, records)
     judged = _criteria(scenario, cells)
-    names = [candidate.name for candidate in state.candidates]
-    decided = {name: verdict.of_candidate(name, judged, cells) for name in names}
+    decided = {one.name: verdict.of_candidate(one.name, judged, cells) for one in candidates}
     verdicts = {name: outcome for name, (outcome, _) in decided.items()}
     whole = verdict.of_run(verdicts, scenario.reference)
     if run_facts.interrupted and whole == "pass":
         whole = "inconclusive"
     return Results(
         run=run_facts,
-        environment=state.facts,
-        candidates=state.candidates,
+        environment=dict(facts),
+        candidates=list(candidates),
         cells=cells,
         criteria=judged,
         verdicts=verdicts,
         reasons={name: reason for name, (_, reason) in decided.items()},
         verdict=whole,
         exit_code=int(verdict.exit_code(whole, cells)),
-        notes=_notes(scenario, state, cells),
+        notes=_notes(scenario, records, candidates),
     )
 
 
@@ -254,6 +257,8 @@ def _criteria(scenario: Scenario, cells: Sequence[Cell]) -> list[Criterion]:
         levels = {workload for workload, _ in wanted}
         for cell in cells:
             if cell.workload not in levels or spec.concurrency not in (None, cell.concurrency):
+                continue
+            if spec.stores is not None and cell.store not in spec.stores:
                 continue
             same = [other for other in cells if other.reference and _place(other) == _place(cell)]
             judged.append(criteria.judge(rule, cell, same[0] if same else None))
@@ -284,7 +289,7 @@ def _size(scenario: Scenario) -> str:
     return f"{size.metrics:,} metrics in {size.runs:,} runs" if size.runs else "empty"
 
 
-def _notes(scenario: Scenario, state: _State, cells: Sequence[Cell]) -> list[str]:
+def _notes(scenario: Scenario, records: Sequence[TrialRecord], candidates: Sequence[Candidate]) -> list[str]:
     """Limits and honesty marks."""
     notes = [
         "Closed loop: each writer waits for its answer before it sends again, so latency is service time; "
@@ -292,19 +297,14 @@ def _notes(scenario: Scenario, state: _State, cells: Sequence[Cell]) -> list[str
         "Direct writers: the store's own share of what users feel; no MLflow server stands in between.",
         "Process crashes and power losses were not tested in this run.",
     ]
-    for record in state.records:
+    for record in records:
         if record.error is not None:
             place = f"{record.candidate}, {record.workload} at {record.concurrency}, round {record.round + 1}"
             notes.append(f"Not measured: {place}: {record.error}")
-    for cell in cells:
-        if cell.generator.saturated:
-            share = 100 * (cell.generator.cpu_share or 0)
-            place = f"{cell.candidate}, {cell.workload} at {cell.concurrency}"
-            notes.append(f"The generator used {share:.0f} % of a core ({place}): it may be what limits there.")
-    notes += [f"{one.name}: not durable: {one.durability}" for one in state.candidates if one.durable is False]
+    notes += [f"{one.name}: not durable: {one.durability}" for one in candidates if one.durable is False]
     notes += [
         f"{name} was asked for as {spec.store}, and is {one.store}"
-        for one in state.candidates
+        for one in candidates
         for name, spec in scenario.candidates.items()
         if one.name == name and one.store != spec.store
     ]

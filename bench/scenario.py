@@ -15,6 +15,7 @@ from bench.workload import MAX_BATCH_METRICS, MAX_BATCH_PARAMS, MAX_BATCH_TAGS, 
 
 FOLDER = Path(__file__).resolve().parent.parent / "scenarios"
 MAX_WRITERS = 1000
+StoreName = Literal["sqlite", "postgresql", "timescaledb", "mysql", "mariadb"]
 
 
 class _Frozen(BaseModel):
@@ -31,7 +32,7 @@ class Prefill(_Frozen):
 class CandidateSpec(_Frozen):
     """A store and the settings under test: of its server (ours only) and of each session."""
 
-    store: Literal["sqlite", "postgresql", "timescaledb", "mysql", "mariadb"]
+    store: StoreName
     server: dict[str, str] = {}
     session: dict[str, str] = {}
 
@@ -69,12 +70,13 @@ class CellSpec(_Frozen):
 
 
 class CriterionSpec(_Frozen):
-    """One expression over the results of some cells; those of all workloads or levels if none is named."""
+    """One expression over the results of some cells; those of all workloads, levels or stores if none is named."""
 
     name: str
     expression: str
     workload: str | None = None
     concurrency: int | None = None
+    stores: list[StoreName] | None = None
     gating: bool = True
 
 

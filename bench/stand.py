@@ -42,29 +42,45 @@ class Stand:
     filled: Expected | None = None
     reads: ReadTargets | None = None
     baseline: dict[str, int] = field(default_factory=dict)
-    experiments: list[int] = field(default_factory=list)
+    ours: dict[int, str] = field(default_factory=dict)  # experiments that we made: their runs' prefix
 
     @property
     def tracking(self) -> Tracking:
         """MLflow's operations over the run's own connection."""
         return Tracking(self.store, self.session)
 
-    async def create_experiment(self, name: str) -> int:
-        """An experiment of ours, remembered so that it can be removed."""
+    async def create_experiment(self, name: str, prefix: str) -> int:
+        """An experiment for runs with this prefix, remembered so that `remove` finds it."""
         experiment_id = await self.tracking.create_experiment(name, self.artifact_root, EPOCH_MS)
-        self.experiments.append(experiment_id)
+        self.ours[experiment_id] = prefix
         return experiment_id
 
-    async def remove(self, prefix: str, experiment_id: int) -> None:
-        """Remove every row of the runs with this prefix, and their experiment."""
+    async def remove(self, keep: int | None = None) -> None:
+        """Remove all experiments that we made, with every row of their runs; ``keep`` is the prefill's."""
         render = self.session.dialect.render
-        await self.session.begin()
-        for table in ("metrics", "latest_metrics", "params", "tags", "runs"):
-            statement = f"DELETE FROM {table} WHERE run_uuid >= ? AND run_uuid < ?"
-            await self.session.execute(render(statement), prefix, prefix + "g")
-        await self.session.execute(render("DELETE FROM experiments WHERE experiment_id = ?"), experiment_id)
-        await self.session.commit()
-        self.experiments.remove(experiment_id)
+        for experiment_id in [one for one in self.ours if one != keep]:
+            prefix = self.ours[experiment_id]
+            await self.session.begin()
+            for table in ("metrics", "latest_metrics", "params", "tags", "runs"):
+                statement = f"DELETE FROM {table} WHERE run_uuid >= ? AND run_uuid < ?"
+                await self.session.execute(render(statement), prefix, prefix + "g")
+            await self.session.execute(render("DELETE FROM experiments WHERE experiment_id = ?"), experiment_id)
+            await self.session.commit()
+            del self.ours[experiment_id]
+
+    @property
+    def prefill_experiment(self) -> int | None:
+        """The experiment that holds the prefill."""
+        return None if self.filled is None else self.filled.experiment_id
+
+    async def renew(self) -> None:
+        """Log in again: an error or a cancelled query may have left the old connection in any state."""
+        await self.session.close()
+        self.session = await self.store.connect()
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self.session.close()
 
 
 @asynccontextmanager
@@ -84,6 +100,8 @@ async def stand(name: str, spec: CandidateSpec, url: StoreUrl | None, cache: Pat
             session = await store.connect()
             stack.push_async_callback(session.close)
             await _ensure_schema(store, session, cache, name, echo)
+            if misfit := await store.misfit(session):
+                raise BadInput(f"{store.url}: {misfit}")
         settings = await store.settings(session)
         ready = Stand(
             name,
@@ -99,6 +117,7 @@ async def stand(name: str, spec: CandidateSpec, url: StoreUrl | None, cache: Pat
             connections=await store.max_connections(session),
         )
         await session.rollback()
+        stack.push_async_callback(ready.close)
         yield ready
 
 
@@ -135,7 +154,7 @@ def _one_line(error: BaseException) -> str:
 async def _ensure_schema(store: Store, session: Session, cache: Path, name: str, echo: Echo) -> None:
     found = await schema.inspect(store, session)
     if found.content is not schema.Content.EMPTY:
-        schema.check(store.url, found, await schema.head_revision())
+        schema.check(store.url, found, await schema.revisions())
         return
     echo(f"{name}: making MLflow {schema.mlflow_version()}'s schema")
     if store.url.path is None:
@@ -154,7 +173,7 @@ async def _ensure_schema(store: Store, session: Session, cache: Path, name: str,
 async def fill(ready: Stand, wanted: Prefill, key: TrialKey, name: str) -> None:
     """Prefill a stand in an experiment of this name, and take the row counts that later ones are reconciled with."""
     if wanted.runs:
-        experiment_id = await ready.create_experiment(name)
+        experiment_id = await ready.create_experiment(name, key.prefix)
         ready.filled = await prefill.fill(ready.tracking, key, wanted, experiment_id, ready.artifact_root)
         ready.reads = ReadTargets(experiment_id, key, wanted.runs, prefill.KEYS)
     ready.baseline = await ready.store.count(ready.session, TABLES)

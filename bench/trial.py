@@ -57,10 +57,11 @@ async def run_trial(trial: Trial, setting: Setting, stand: Stand) -> TrialRecord
     fields: dict[str, Any] = {}
     try:
         fields = await _measure(trial, setting, stand, layout, folder)
+        await stand.remove(keep=stand.prefill_experiment)
     except Exception as error:  # a trial that can't be measured must not cost the run its other trials
-        fields = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
-        with suppress(Exception):
-            await stand.session.rollback()
+        fields = {**fields, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        with suppress(Exception):  # a server that is gone shows in the next trial's error
+            await stand.renew()
     record = TrialRecord(
         number=trial.number,
         round=trial.round,
@@ -77,18 +78,16 @@ async def run_trial(trial: Trial, setting: Setting, stand: Stand) -> TrialRecord
 
 
 async def _measure(trial: Trial, setting: Setting, stand: Stand, layout: Layout, folder: Path) -> dict[str, Any]:
+    await stand.remove(keep=stand.prefill_experiment)  # what an earlier trial that broke down has left
     if not stand.theirs:
         await stand.store.settle(stand.session)
-    experiment_id = await stand.create_experiment(f"trackbench-{setting.run_id}-{trial.number}")
-    try:
-        for place in layout.setup_runs():
-            await stand.tracking.create_run(run_row(layout.key, *place, experiment_id, stand.artifact_root))
-        load, referee = await _load(trial, setting, stand, (layout, experiment_id, folder))
-        samples.compact(folder / "samples.raw", folder / "samples.parquet", load.epoch_ns)
-        taken = samples.load(folder / "samples.parquet")
-        integrity = await _check(stand, layout, folder, experiment_id)
-    finally:
-        await asyncio.shield(stand.remove(layout.key.prefix, experiment_id))
+    experiment_id = await stand.create_experiment(f"trackbench-{setting.run_id}-{trial.number}", layout.key.prefix)
+    for place in layout.setup_runs():
+        await stand.tracking.create_run(run_row(layout.key, *place, experiment_id, stand.artifact_root))
+    load, referee = await _load(trial, setting, stand, (layout, experiment_id, folder))
+    samples.compact(folder / "samples.raw", folder / "samples.parquet", load.epoch_ns)
+    taken = samples.load(folder / "samples.parquet")
+    integrity = await _check(stand, layout, folder, experiment_id)
     return {
         **figures(taken, load.window, layout.workload, load.retried),
         "referee": referee,
@@ -121,13 +120,13 @@ async def _load(
     before = await stand.store.counters(stand.session)
     await stand.session.rollback()
     peaks: dict[str, float] = {}
-    watch = asyncio.create_task(_watch_gauges(stand, peaks))
-    try:
-        load = await _drive(job)
-    finally:
-        watch.cancel()
-        with suppress(asyncio.CancelledError):
-            await watch
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_watch_gauges(stand, peaks, over))
+        try:
+            load = await _drive(job)
+        finally:
+            over.set()  # not a cancellation: that would close the connection in the middle of a query
     after: Counters = await stand.store.counters(stand.session)
     await stand.session.rollback()
     referee: dict[str, float | None] = {**after.since(before), **peaks}
@@ -166,11 +165,12 @@ async def _drive(job: Job) -> _Load:
     return _Load(Window(end["begin_ns"], end["end_ns"]), epoch, generator, end["retried"])
 
 
-async def _watch_gauges(stand: Stand, peaks: dict[str, float]) -> None:
-    while True:
+async def _watch_gauges(stand: Stand, peaks: dict[str, float], over: asyncio.Event) -> None:
+    while not over.is_set():
         for name, value in (await stand.store.gauges(stand.session)).items():
             peaks[name] = max(peaks.get(name, 0.0), value)
-        await asyncio.sleep(_GAUGE_EVERY_S)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), _GAUGE_EVERY_S)
 
 
 async def _check(stand: Stand, layout: Layout, folder: Path, experiment_id: int) -> Integrity:

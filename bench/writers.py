@@ -157,6 +157,8 @@ class Writer:
             order = layout.batch_order(self.index, number)
             await self._commit(commit, tracking.log_metrics, run_id, [metrics[n] for n in order])
             commit += 1
+        else:
+            await tracking.peek_run(run_id)  # MLflow opens its session for metrics even if there are none
         if work.tags:
             ordinals = range(number * work.tags, (number + 1) * work.tags)
             tags = [(layout.tag_key(self.index, n), self._text(n, "tag")) for n in ordinals]

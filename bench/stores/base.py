@@ -40,6 +40,7 @@ class Dialect:
     limit_one: str
     page: str
     multi_row: bool
+    join: str = "JOIN"
 
     def render(self, statement: str) -> str:
         """``statement`` in this dialect."""
@@ -57,7 +58,7 @@ class Dialect:
 
 @cache
 def _render(dialect: Dialect, statement: str) -> str:
-    statement = statement.replace("{key}", f"{dialect.quote}key{dialect.quote}")
+    statement = statement.replace("{key}", f"{dialect.quote}key{dialect.quote}").replace("{join}", dialect.join)
     if dialect.placeholder == "$":
         numbers = iter(range(1, 100_000))
         return re.sub(r"\?", lambda _: f"${next(numbers)}", statement)
@@ -76,8 +77,12 @@ class Session(ABC):
     dialect: ClassVar[Dialect]
 
     @abstractmethod
+    async def ping(self) -> None:
+        """SQLAlchemy's pre-ping, which MLflow asks for whenever it takes a connection from its pool."""
+
     async def checkout(self) -> None:
-        """What MLflow sends when it takes a connection from its pool (pre-ping, SQLite's PRAGMAs)."""
+        """What MLflow sends before a transaction: the pre-ping, and SQLite's PRAGMAs."""
+        await self.ping()
 
     @abstractmethod
     async def begin(self) -> None:
@@ -113,7 +118,7 @@ class Session(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """End the connection at once, whatever state it is in."""
+        """End the connection at once, whatever state it is in; harmless if it has ended."""
 
     async def insert(self, head: str, rows: Sequence[Row]) -> None:
         """Insert ``rows`` the way SQLAlchemy does there; ``head`` is ``INSERT INTO t (columns) VALUES``."""
@@ -208,6 +213,10 @@ class Store(ABC):
 
     async def after_schema(self, session: Session) -> None:  # noqa: B027 (most stores need nothing)
         """Turn MLflow's plain schema into this store's (a hypertable)."""
+
+    async def misfit(self, session: Session) -> str | None:
+        """Why this database is not the store that its URL calls it, in words; None where it is."""
+        return None
 
     async def count(self, session: Session, tables: Iterable[str]) -> dict[str, int]:
         """Rows of each table, without any join or filter."""

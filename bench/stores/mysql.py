@@ -31,6 +31,7 @@ DIALECT = Dialect(
     limit_one="LIMIT 1",
     page="LIMIT ?, ?",
     multi_row=True,
+    join="INNER JOIN",
 )
 
 _SETTINGS = (
@@ -48,7 +49,9 @@ class MysqlSession(Session):
     def __init__(self, connection: "aiomysql.Connection") -> None:
         self._connection = connection
 
-    async def checkout(self) -> None:
+    async def ping(self) -> None:
+        """Before it, the ROLLBACK that SQLAlchemy's pool sends MySQL whenever a connection comes back to it."""
+        await self._connection.rollback()
         await self._connection.ping(reconnect=False)
 
     async def begin(self) -> None:
@@ -135,7 +138,15 @@ class MysqlStore(Store):
     async def version(self, session: Session) -> str:
         rows = await session.fetch("SELECT VERSION(), @@version_comment")
         product = "MariaDB" if "mariadb" in f"{rows[0][0]} {rows[0][1]}".lower() else "MySQL"
-        return f"{product} {rows[0][0]} ({rows[0][1]})"
+        return f"{product} {rows[0][0]} ({rows[0][1].strip('()')})"
+
+    async def misfit(self, session: Session) -> str | None:
+        product = (await self.version(session)).partition(" ")[0]
+        return (
+            None
+            if product.lower() == self.name
+            else f"this server is {product}; give it as --store {product.lower()}=…"
+        )
 
     async def settings(self, session: Session) -> dict[str, str]:
         names = ", ".join(f"'{name}'" for name in _SETTINGS)

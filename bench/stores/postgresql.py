@@ -45,7 +45,7 @@ class PostgresqlSession(Session):
         self.connection = connection
         self._prepared: dict[str, PreparedStatement[asyncpg.Record]] = {}
 
-    async def checkout(self) -> None:
+    async def ping(self) -> None:
         await self.fetch("SELECT 1")
 
     async def begin(self) -> None:

@@ -9,6 +9,7 @@ from enum import Enum
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from bench.errors import BadInput
 from bench.stores.base import Session, Store
@@ -53,39 +54,52 @@ async def inspect(store: Store, session: Session) -> Found:
     return Found(Content.MLFLOW, len(tables), rows[0][0] if rows else None)
 
 
-def check(url: StoreUrl, found: Found, revision: str) -> None:
+@dataclass(frozen=True)
+class Revisions:
+    """The schema revisions that our MLflow knows; ``head`` is the one it wants."""
+
+    head: str
+    known: frozenset[str]
+
+
+def check(url: StoreUrl, found: Found, revisions: Revisions) -> None:
     """Refuse what is not an MLflow store of our revision.
 
     Raises:
         BadInput: the database holds something else, or an older or newer schema.
     """
+    ours = f"MLflow {mlflow_version()} wants {revisions.head}"
     if found.content is Content.FOREIGN:
         raise BadInput(
             f"{url}: holds {found.tables} tables that are not MLflow's; give an empty database or an MLflow store"
         )
-    if found.content is Content.MLFLOW and found.revision != revision:
+    if found.content is Content.EMPTY or found.revision == revisions.head:
+        return
+    if found.revision in revisions.known:
         raise BadInput(
-            f"{url}: schema revision {found.revision} is not {revision} (MLflow {mlflow_version()}); "
-            "back it up, then run `mlflow db upgrade` on it, or use the Trackbench that fits its MLflow"
+            f"{url}: schema revision {found.revision} is older, {ours}; back the store up, then run `mlflow db upgrade`"
         )
+    raise BadInput(
+        f"{url}: schema revision {found.revision} is newer or unknown, {ours}; use the Trackbench of that store's MLflow"
+    )
 
 
-async def create(url: StoreUrl, artifact_root: str) -> str:
-    """Make MLflow's schema (and its default experiment) in an empty database; returns the revision.
+async def create(url: StoreUrl, artifact_root: str) -> None:
+    """Make MLflow's schema (and its default experiment) in an empty database.
 
     Raises:
         BadInput: MLflow could not; the message holds its last words.
     """
-    reply = await _child("create", {_URI_VARIABLE: url.mlflow, "TRACKBENCH_ARTIFACT_ROOT": artifact_root})
-    return str(reply["revision"])
+    await _child("create", {_URI_VARIABLE: url.mlflow, "TRACKBENCH_ARTIFACT_ROOT": artifact_root})
 
 
-async def head_revision() -> str:
-    """The revision that our MLflow wants."""
-    return str((await _child("head", {}))["revision"])
+async def revisions() -> Revisions:
+    """The revisions that our MLflow knows."""
+    reply = await _child("revisions", {})
+    return Revisions(reply["head"], frozenset(reply["known"]))
 
 
-async def _child(order: str, environment: dict[str, str]) -> dict[str, object]:
+async def _child(order: str, environment: dict[str, str]) -> dict[str, Any]:
     """MLflow is imported in a process of its own: it is heavy, and it configures logging for everybody."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.stores.schema", order,
@@ -104,18 +118,23 @@ async def _child(order: str, environment: dict[str, str]) -> dict[str, object]:
         lines = [line for line in err.decode(errors="replace").splitlines() if line.strip()]
         last = lines[-1].replace(secret, "the store") if lines and secret else (lines or ["no message"])[-1]
         raise BadInput(f"MLflow {mlflow_version()} could not prepare the store: {last}")
-    reply: dict[str, object] = json.loads(out.decode().splitlines()[-1])
+    reply: dict[str, Any] = json.loads(out.decode().splitlines()[-1])
     return reply
 
 
 def _main(order: str) -> None:
-    from mlflow.store.db.utils import _get_latest_schema_revision
-
+    reply: dict[str, Any] = {}
     if order == "create":
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         SqlAlchemyStore(os.environ[_URI_VARIABLE], os.environ["TRACKBENCH_ARTIFACT_ROOT"])
-    sys.stdout.write(json.dumps({"revision": _get_latest_schema_revision()}) + "\n")
+    else:
+        from alembic.script import ScriptDirectory
+        from mlflow.store.db.utils import _get_alembic_config
+
+        scripts = ScriptDirectory.from_config(_get_alembic_config(""))
+        reply = {"head": scripts.get_current_head(), "known": [one.revision for one in scripts.walk_revisions()]}
+    sys.stdout.write(json.dumps(reply) + "\n")
 
 
 def template_path(cache_dir: Path) -> Path:

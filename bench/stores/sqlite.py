@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 import aiosqlite
 
@@ -41,8 +42,11 @@ class SqliteSession(Session):
         self._db = connection
         self._pragmas = [pragma.format(busy_timeout_ms) for pragma in _MLFLOW_PRAGMAS]
 
-    async def checkout(self) -> None:
+    async def ping(self) -> None:
         await self.fetch("SELECT 1")
+
+    async def checkout(self) -> None:
+        await self.ping()
         for pragma in self._pragmas:
             await self.fetch(pragma)
 
@@ -78,8 +82,9 @@ class SqliteSession(Session):
                 yield rows
 
     async def close(self) -> None:
-        await self._db.interrupt()
-        await self._db.close()
+        with suppress(ValueError):  # aiosqlite's answer when it is closed
+            await self._db.interrupt()
+            await self._db.close()
 
 
 class SqliteStore(Store):

@@ -1,6 +1,6 @@
 """The SQL that MLflow 3.17's SqlAlchemyStore sends, captured from it and checked against it by a test.
 
-``?`` is a parameter, ``{key}`` the column that MySQL must quote.
+``?`` is a parameter, ``{key}`` the column that MySQL must quote, ``{join}`` how SQLAlchemy spells JOIN there.
 """
 
 _RUN = (
@@ -39,7 +39,7 @@ SELECT_EXPERIMENT_TAGS = (
     "anon_1.experiments_experiment_id AS anon_1_experiments_experiment_id "
     "FROM (SELECT experiments.experiment_id AS experiments_experiment_id FROM experiments "
     f"{_EXPERIMENT_FILTER}) AS anon_1 "
-    "JOIN experiment_tags ON anon_1.experiments_experiment_id = experiment_tags.experiment_id"
+    "{join} experiment_tags ON anon_1.experiments_experiment_id = experiment_tags.experiment_id"
 )
 
 INSERT_METRIC = "INSERT INTO metrics ({key}, value, timestamp, step, is_nan, run_uuid) VALUES"
@@ -73,17 +73,13 @@ def update_latest(columns: tuple[str, ...]) -> str:
 def select_existing_metrics(rows: int) -> str:
     """After a duplicate key: which of these exact rows exist (is_nan bound, where MLflow writes a literal)."""
     exact = " AND ".join(f"metrics.{column} = ?" for column in _METRIC_ID)
-    either = f"({exact})" if rows == 1 else " OR ".join([f"({exact})"] * rows)
-    return f"SELECT {_as('metrics', _METRIC_ID)} FROM metrics WHERE metrics.run_uuid = ? AND ({either})"
+    either = exact if rows == 1 else "(" + " OR ".join([exact] * rows) + ")"
+    return f"SELECT {_as('metrics', _METRIC_ID)} FROM metrics WHERE metrics.run_uuid = ? AND {either}"
 
 
 SELECT_PARAM = (
     "SELECT params.{key} AS params_key, params.value AS params_value, params.run_uuid AS params_run_uuid "
     "FROM params WHERE params.run_uuid = ? AND params.{key} = ? AND params.value = ?"
-)
-SELECT_RUN_PARAMS = (
-    "SELECT params.{key} AS params_key, params.value AS params_value, params.run_uuid AS params_run_uuid "
-    "FROM params WHERE ? = params.run_uuid"
 )
 INSERT_PARAM = "INSERT INTO params ({key}, value, run_uuid) VALUES"
 
@@ -117,7 +113,7 @@ def select_inputs(runs: int) -> str:
         "SELECT inputs.input_uuid AS inputs_input_uuid, inputs.destination_id AS run_uuid, "
         + ", ".join(f"datasets.{column} AS datasets_{column}" for column in _DATASETS)
         + ", input_tags.input_uuid AS input_tags_input_uuid, input_tags.name AS input_tags_name, "
-        "input_tags.value AS input_tags_value FROM inputs JOIN datasets ON inputs.source_id = datasets.dataset_uuid "
+        "input_tags.value AS input_tags_value FROM inputs {join} datasets ON inputs.source_id = datasets.dataset_uuid "
         "LEFT OUTER JOIN input_tags ON input_tags.input_uuid = inputs.input_uuid "
         f"WHERE inputs.destination_type = ? AND inputs.destination_id IN ({marks(runs)}) ORDER BY run_uuid"
     )

@@ -22,3 +22,12 @@ class TimescaledbStore(PostgresqlStore):
         await session.fetch(
             f"SELECT create_hypertable('metrics', by_range('timestamp', {DAY_MS}), migrate_data => true)"
         )
+
+    async def misfit(self, session: Session) -> str | None:
+        rows = await session.fetch("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'")
+        if rows:
+            rows = await session.fetch(
+                "SELECT 1 FROM timescaledb_information.hypertables "
+                "WHERE hypertable_schema = current_schema() AND hypertable_name = 'metrics'"
+            )
+        return None if rows else "metrics is not a hypertable; give it as --store postgresql=…, or make it one"

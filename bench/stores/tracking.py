@@ -182,6 +182,7 @@ class Tracking:
         await self.session.execute(statement, *(value for _, value in changes), new[0], run_id)
 
     async def _missing(self, run_id: str, metrics: Sequence[Metric]) -> list[Metric]:
+        await self.session.ping()  # MLflow's session gave its connection back at the rollback
         await self.session.begin()
         exact = [(key, timestamp, step, value, is_nan) for key, value, timestamp, step, is_nan in metrics]
         statement = self.session.dialect.render(sql.select_existing_metrics(len(exact)))
@@ -204,7 +205,7 @@ class Tracking:
         """Log a batch's params."""
         await self._begin()
         await self._need_run(run_id)
-        rows = await self.session.fetch(self.session.dialect.render(sql.SELECT_RUN_PARAMS), run_id)
+        rows = await self.session.fetch(self.session.dialect.render(sql.SELECT_OWN_PARAMS), run_id)
         there = {row[0] for row in rows}
         new = [(key, value, run_id) for key, value in params if key not in there]
         if new:

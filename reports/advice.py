@@ -1,0 +1,116 @@
+"""The one reason for a candidate's verdict, and what to do next about it."""
+
+from bench.results import Candidate, Cell, Criterion, Results, Verdict
+from reports.figures import count, one_line
+from reports.judged import INTEGRITY_FIELDS, SEVERITY, place, told
+
+_MOST_ROUNDS = 200
+"""More rounds than this are no advice: the machine or the limit has to change."""
+
+
+def reason(results: Results, candidate: Candidate, verdict: Verdict) -> str:
+    """The reason that the judge gave, with units where it is a criterion's; else what is known to be missing."""
+    given = one_line(results.reasons.get(candidate.name, ""))
+    if not given and not any(cell.candidate == candidate.name for cell in results.cells):
+        return "no data: no trial of this candidate finished"
+    if given and damage(results, candidate):
+        return given
+    decisive = deciding(results, candidate)
+    speaks = decisive is not None and decisive.outcome == verdict != "pass"
+    if decisive is not None and speaks and candidate.reference and decisive.measured is None:
+        return _of_reference(results, candidate)
+    if decisive is not None and speaks and (not given or one_line(decisive.reason) in given):
+        return f"{one_line(decisive.name)}, {place(decisive.workload, decisive.concurrency)}: {told(decisive)}"
+    return given or ("every gating criterion is met" if verdict == "pass" else "no reason was recorded")
+
+
+def _of_reference(results: Results, candidate: Candidate) -> str:
+    """What a reference did whose open criteria could not be measured on it: nothing to be alarmed of."""
+    own = [each for each in results.criteria if each.candidate == candidate.name and each.gating]
+    measured = [each for each in own if each.measured is not None]
+    missed = [each for each in measured if each.outcome != "pass"]
+    if missed:
+        first = max(missed, key=lambda each: SEVERITY[each.outcome])
+        return f"{one_line(first.name)}, {place(first.workload, first.concurrency)}: {told(first)}"
+    return f"{len(measured)} of {len(own)} gating criteria hold, the others can't be measured on it"
+
+
+def damage(results: Results, candidate: Candidate) -> str:
+    """Which data of the candidate is lost, changed, duplicated or added, or an empty text."""
+    found = [cell.integrity for cell in results.cells if cell.candidate == candidate.name and cell.integrity.broken]
+    if not found:
+        return ""
+    counted = {
+        "lost": sum(each.lost for each in found),
+        "duplicated": sum(each.duplicated for each in found),
+        "corrupted": sum(each.corrupted for each in found),
+        "unexpected": sum(each.unexpected for each in found),
+        "invariants violated": sum(sum(each.invariants.values()) for each in found),
+    }
+    said = ", ".join(f"{count(n)} {word}" for word, n in counted.items() if n)
+    return f"Data integrity is broken in {one_line(candidate.name)}: {said}."
+
+
+def deciding(results: Results, candidate: Candidate) -> Criterion | None:
+    """The criterion that decides the candidate's verdict: the worst gating one, an integrity one first."""
+    own = [each for each in results.criteria if each.candidate == candidate.name and each.gating]
+    return max(own, key=lambda each: (SEVERITY[each.outcome], each.field in INTEGRITY_FIELDS), default=None)
+
+
+def next_step(results: Results, candidate: Candidate, verdict: Verdict) -> str:
+    """What a person should do next about this candidate, in one sentence."""
+    cells = [cell for cell in results.cells if cell.candidate == candidate.name]
+    if any(cell.integrity.broken for cell in cells):
+        return "Do not move to it. Read the rows found wrong under Integrity, then repeat with the same seed."
+    if candidate.reference:
+        return "Nothing: it is what the others are compared with and decides nothing."
+    if not cells:
+        return "Run it again: nothing was measured."
+    decisive = deciding(results, candidate)
+    if verdict == "pass":
+        return "Rehearse the move with a copy of your own store (trackbench migrate, then verify)."
+    if verdict == "fail":
+        return _after_failure(decisive, cells)
+    return _after_doubt(results, candidate, decisive)
+
+
+def _after_failure(decisive: Criterion | None, cells: list[Cell]) -> str:
+    if any(cell.deadlocks or cell.lock_errors for cell in cells):
+        return "Do not move yet. See which locks collide under Errors; change that, then run again."
+    if decisive is not None and any(cell.generator.saturated for cell in cells):
+        return "Do not blame the store yet: the load generator was saturated. Give it more cores, run again."
+    return "Do not move yet. Change its settings or machine, name that a candidate, and run again."
+
+
+def _after_doubt(results: Results, candidate: Candidate, decisive: Criterion | None) -> str:
+    run = results.run
+    if run.interrupted:
+        return f"Run it again to the end ({run.trials_done} of {run.trials_planned} trials were made)."
+    open_ones = [
+        each
+        for each in results.criteria
+        if each.candidate == candidate.name and each.gating and each.outcome == "inconclusive"
+    ]
+    if any(each.measured is None and each.field.endswith("_ms") for each in open_ones):
+        return "Run again with longer trials (--duration): a tail needs more operations in each round."
+    unmeasured = next((each for each in open_ones if each.measured is None), None)
+    if unmeasured is not None:
+        return f"Find out why “{one_line(unmeasured.name)}” could not be measured, then run again."
+    if any(each.limit is None for each in open_ones):
+        return "Run again with longer trials (--duration), so that the reference has a value to compare with."
+    needed = max((each.rounds_needed for each in open_ones if each.rounds_needed is not None), default=None)
+    if needed is None:
+        known = decisive is not None and decisive.measured is not None and decisive.interval is not None
+        return (
+            "More rounds will not decide it: the limit lies where the measurement does. Change one of the two."
+            if known
+            else f"Run again with more rounds (--rounds {_even(max(10, 2 * run.rounds))}) or on a quieter machine."
+        )
+    if needed > _MOST_ROUNDS:
+        return f"Measure on a quieter machine: on this one it takes about {count(needed)} rounds to decide."
+    return f"Run again with more rounds (--rounds {_even(needed)}), or on a quieter machine."
+
+
+def _even(rounds: int) -> int:
+    """The next even number: only an even number of rounds cancels drift."""
+    return rounds + rounds % 2

@@ -1,0 +1,179 @@
+"""Scope of a run, noise of its machine and health of its load generator, in words."""
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+
+from bench.results import Candidate, Cell, Results
+from reports.figures import duration, one_line, plural, share
+from reports.judged import place
+
+QUIET, NOISY = 0.05, 0.10
+"""Spread between rounds: at 5 % a 30 % loss is nearly always seen, at 10 % in every second run."""
+
+_MOST_NAMES = 3
+
+
+def scope(results: Results, candidates: list[Candidate]) -> list[tuple[str, str]]:
+    """Whose data, which size, which MLflow, which road the load took."""
+    run = results.run
+    return [
+        ("Data", _data(candidates)),
+        ("MLflow", one_line(run.mlflow_version) or "version not recorded"),
+        ("Driver", _driver(_drivers(results))),
+        ("Authentication", one_line(run.authentication) or "not recorded"),
+        ("Network", _network(run.network, candidates)),
+        ("Load", _load(results)),
+        ("Machine", _hardware(results.environment)),
+    ]
+
+
+def brief(results: Results, candidates: list[Candidate], shown: list[Cell]) -> list[tuple[str, str]]:
+    """The same and the machine's state in four lines, for a terminal."""
+    run = results.run
+    parts = [
+        f"{' and '.join(_drivers(results)) or 'no'} driver",
+        f"MLflow {one_line(run.mlflow_version)}" if run.mlflow_version else "",
+        _sizes(candidates),
+        _whose(candidates),
+        f"authentication {one_line(run.authentication).partition(':')[0]}" if run.authentication else "",
+        _network(run.network, candidates),
+        plural(run.rounds, "round"),
+    ]
+    return [
+        ("Scope", ", ".join(part for part in parts if part)),
+        ("Machine", _hardware(results.environment, short=True)),
+        ("Noise", _noise(shown, results.environment)),
+        ("Generator", _generator(results.cells)),
+    ]
+
+
+def machine(results: Results, shown: list[Cell]) -> list[tuple[str, str]]:
+    """How far the rounds of one cell lie apart, and whether the generator kept up."""
+    return [("Noise", _noise(shown, results.environment)), ("Generator", _generator(results.cells))]
+
+
+def spread(cell: Cell) -> float | None:
+    """Standard deviation between rounds of a cell's throughput on a log scale, about a relative one."""
+    rates = cell.per_round.get("metrics_per_s") or cell.per_round.get("ops_per_s") or []
+    logs = [math.log(each) for each in rates if each is not None and each > 0]
+    return statistics.stdev(logs) if len(logs) > 1 else None
+
+
+def saturation(cells: list[Cell]) -> str:
+    """A warning where the load generator could not keep up, or an empty text."""
+    saturated = [cell for cell in cells if cell.generator.saturated]
+    if not saturated:
+        return ""
+    names = [f"{one_line(cell.candidate)} {place(cell.workload, cell.concurrency)}" for cell in saturated]
+    left = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return (
+        f"The load generator did not keep up in {len(saturated)} of {plural(len(cells), 'cell')} "
+        f"({', '.join(names[:_MOST_NAMES])}{left}): latencies there are partly its own."
+    )
+
+
+def _noise(shown: list[Cell], facts: dict[str, str]) -> str:
+    spreads = sorted(((found, cell) for cell in shown if (found := spread(cell)) is not None), key=lambda each: each[0])
+    if not spreads:
+        return f"not measurable: it takes at least two rounds of one cell{_elsewhere(facts)}"
+    middle = statistics.median(found for found, _ in spreads)
+    high, cell = spreads[-1]
+    judged = "quiet" if middle <= QUIET else "some" if middle <= NOISY else "high"
+    return (
+        f"{judged}: rounds differ by {_percent(middle)}, at worst {_percent(high)} "
+        f"({one_line(cell.candidate)}, {place(cell.workload, cell.concurrency)}){_elsewhere(facts)}"
+    )
+
+
+def _elsewhere(facts: dict[str, str]) -> str:
+    """What else ran on the machine: load before the start, processor time that a hypervisor took."""
+    load = _fact(facts, "load average at the start").partition(",")[0]
+    stolen = _fact(facts, "CPU time stolen by the hypervisor")
+    said = [
+        *([f"load {load} at start"] if load else []),
+        *([f"{stolen} of CPU stolen by the hypervisor"] if stolen and not stolen.startswith("0.0 ") else []),
+    ]
+    return "".join(f"; {each}" for each in said)
+
+
+def _generator(cells: list[Cell]) -> str:
+    if not cells:
+        return "no load was generated"
+    saturated = sum(cell.generator.saturated for cell in cells)
+    busy = _highest(cell.generator.cpu_share for cell in cells)
+    lag = _highest(cell.generator.loop_lag_p99_ms for cell in cells)
+    used = [
+        *([f"up to {share(busy)} of a core"] if busy is not None else []),
+        *([f"event-loop lag p99 {duration(lag)}"] if lag is not None else []),
+    ]
+    if saturated:
+        return ", ".join([f"did NOT keep up in {saturated} of {plural(len(cells), 'cell')}", *used])
+    return f"kept up: {', '.join(used)}" if used else "not known: its own use was not recorded"
+
+
+def _percent(value: float) -> str:
+    return "under 1 %" if value < 0.01 else f"{round(value * 100)} %"
+
+
+def _highest(values: Iterable[float | None]) -> float | None:
+    return max((each for each in values if each is not None), default=None)
+
+
+def _drivers(results: Results) -> list[str]:
+    return sorted({cell.driver for cell in results.cells})
+
+
+def _data(candidates: list[Candidate]) -> str:
+    if not candidates:
+        return "not recorded"
+    return f"generated, in {_whose(candidates)}; prefilled: {_sizes(candidates) or 'size not recorded'}"
+
+
+def _sizes(candidates: list[Candidate]) -> str:
+    return "; ".join(dict.fromkeys(one_line(each.prefill) for each in candidates if each.prefill))
+
+
+def _whose(candidates: list[Candidate]) -> str:
+    theirs = [one_line(each.name) for each in candidates if each.theirs]
+    if not theirs:
+        return "private databases" if candidates else ""
+    return f"your database for {', '.join(theirs)}"
+
+
+def _driver(drivers: Sequence[str]) -> str:
+    said = {
+        "direct": "direct: MLflow's own statements on the store's tables, without an MLflow server",
+        "http": "http: through a real MLflow server, as users feel it",
+    }
+    return "; ".join(said[each] for each in drivers) or "none: no cell was measured"
+
+
+def _network(recorded: str, candidates: list[Candidate]) -> str:
+    theirs = [one_line(each.name) for each in candidates if each.theirs]
+    said = one_line(recorded) or "not recorded"
+    return f"{said} (yours for {', '.join(theirs)}, loopback for the others)" if theirs else said
+
+
+def _load(results: Results) -> str:
+    levels = sorted({cell.concurrency for cell in results.cells})
+    said = f"{', '.join(map(str, levels))} at a time" if levels else "none"
+    run = results.run
+    return f"{said}; {run.loop} loop; {plural(run.rounds, 'round')}; seed {run.seed}"
+
+
+def _hardware(facts: dict[str, str], *, short: bool = False) -> str:
+    cores, disk = _fact(facts, "cores"), _fact(facts, "file system of the stores")
+    parts = [
+        _fact(facts, "processor"),
+        plural(int(cores), "core") if cores.isdecimal() else cores,
+        _fact(facts, "memory"),
+        f"stores on {disk}" if disk else "",
+        _fact(facts, "distribution").partition(" (")[0] if short else _fact(facts, "distribution"),
+        "" if short else _fact(facts, "machine"),
+    ]
+    return ", ".join(part for part in parts if part) or "not recorded"
+
+
+def _fact(facts: dict[str, str], name: str) -> str:
+    return one_line(facts.get(name, ""))

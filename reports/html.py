@@ -1,0 +1,72 @@
+"""report.html: one self-contained file, the one-minute screen first, everything behind it below."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from bench.results import Candidate, Results
+from reports import details, method, plots
+from reports.details import CriterionLine
+from reports.figures import NOT_MEASURED, SYMBOLS, mathematical, one_line, printable
+from reports.groups import Group
+from reports.summary import candidates_in_order, summarise
+
+_ENVIRONMENT: Final = Environment(
+    loader=PackageLoader("reports"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters["words"] = lambda text: mathematical(one_line(text))
+_ENVIRONMENT.filters["tight"] = lambda text: re.sub(r"(?<=[≤≥=<>×]) | (?=%|m?s\b|×)", "\N{NO-BREAK SPACE}", text)
+
+
+@dataclass(frozen=True)
+class SettingsTable:
+    """The settings of all candidates side by side, one row a setting."""
+
+    candidates: tuple[Candidate, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A criterion with its line for every candidate and cell."""
+
+    group: Group
+    lines: tuple[CriterionLine, ...]
+
+
+def render(results: Results) -> str:
+    """The run as one HTML document that needs nothing from anywhere else."""
+    candidates = candidates_in_order(results)
+    gallery = plots.draw(results)
+    screen = summarise(results)
+    page = _ENVIRONMENT.get_template("report.html.j2").render(
+        screen=screen,
+        results=results,
+        folded=[Folded(group, tuple(map(details.line, group.criteria))) for group in screen.groups],
+        missed=[each for each in details.criteria(results) if each.role != "reference" and each.outcome != "pass"],
+        cells=details.cells(results),
+        operations=details.operations(results),
+        referee=details.referee(results),
+        errors=details.errors(results),
+        integrity=details.integrity(results),
+        wrong_rows=details.wrong_rows(results),
+        settings=_settings(candidates),
+        method=method.method(results),
+        gallery=gallery,
+        svg=Markup,  # drawn by us: every name in it went through matplotlib's own escaping
+        symbols=SYMBOLS,
+        dash=NOT_MEASURED,
+    )
+    return printable(page)
+
+
+def _settings(candidates: list[Candidate]) -> SettingsTable:
+    names = dict.fromkeys(name for each in candidates for name in each.settings)
+    return SettingsTable(tuple(candidates), tuple(names))

@@ -1,0 +1,121 @@
+"""Criteria and the cells that they judge: which is where, how they read, which is worst."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from bench.results import Cell, Criterion, Results, Verdict
+from reports.figures import NOT_MEASURED, mathematical, one_line, plural, quantity, share
+
+SEVERITY: Final[dict[Verdict, int]] = {"pass": 0, "inconclusive": 1, "fail": 2}
+INTEGRITY_FIELDS: Final = ("integrity", "lost", "duplicated", "corrupted", "unexpected")
+HIGHEST_HEADLINE: Final = 20
+_SHARES: Final = ("integrity", "success_rate")
+
+
+def worst(outcomes: Sequence[Verdict]) -> Verdict | None:
+    """The worst outcome, or None of nothing."""
+    return max(outcomes, key=SEVERITY.__getitem__, default=None)
+
+
+def judges(criterion: Criterion, cell: Cell) -> bool:
+    """Whether ``criterion`` is about ``cell``."""
+    return judges_workload(criterion, cell) and criterion.concurrency == cell.concurrency
+
+
+def judges_workload(criterion: Criterion, cell: Cell) -> bool:
+    """Whether ``criterion`` is about ``cell`` at this or another concurrency."""
+    return (criterion.candidate, criterion.driver, criterion.workload) == (cell.candidate, cell.driver, cell.workload)
+
+
+def place(workload: str, concurrency: int) -> str:
+    """Workload and concurrency in short: ``mixed at 20``."""
+    return f"{one_line(workload)} at {concurrency}"
+
+
+def crowd(driver: str, concurrency: int) -> str:
+    """Who makes the load: ``20 writers`` on the tables, ``20 users`` of a server."""
+    return plural(concurrency, "writer" if driver == "direct" else "user")
+
+
+def by_reference(criterion: Criterion) -> bool:
+    """Whether the limit is a multiple of what the reference did."""
+    return criterion.expression.rstrip().endswith("reference")
+
+
+def quantity_of(criterion: Criterion, value: float | None) -> str:
+    """A value of the criterion's field as people read it: shares as percentages."""
+    is_share = criterion.field in _SHARES or criterion.field.endswith("_share")
+    return share(value) if is_share else quantity(value, one_line(criterion.unit))
+
+
+def limit_of(criterion: Criterion) -> str:
+    """The limit with its unit: ``≤ 500 ms``, or ``≤ 1.2 × reference = 694 ms``."""
+    if not by_reference(criterion):
+        return f"{mathematical(criterion.comparison)} {quantity_of(criterion, criterion.limit)}"
+    rule = general_limit_of(criterion)
+    return rule if criterion.limit is None else f"{rule} = {quantity_of(criterion, criterion.limit)}"
+
+
+def general_limit_of(criterion: Criterion) -> str:
+    """The limit as the scenario sets it for all cells: without what the reference did in one of them."""
+    if not by_reference(criterion):
+        return limit_of(criterion)
+    rule = one_line(criterion.expression).removeprefix(criterion.field).strip()
+    return mathematical(rule.replace("*", "×"))
+
+
+def why(criterion: Criterion) -> str:
+    """What figures alone do not say about an outcome; empty where measured value and limit say it all."""
+    if criterion.measured is None or criterion.limit is None or by_reference(criterion):
+        return one_line(criterion.reason)
+    if criterion.outcome != "inconclusive":
+        return ""
+    if criterion.interval is None:
+        return one_line(criterion.reason)
+    if criterion.rounds_needed is None:
+        return "more rounds will not decide it"
+    return f"about {criterion.rounds_needed} rounds in all would decide it"
+
+
+def told(criterion: Criterion) -> str:
+    """Measured value, its interval, the limit and what else must be said, on one line."""
+    if criterion.measured is None:
+        return f"not measured ({why(criterion)}), limit {limit_of(criterion)}"
+    span = ""
+    if criterion.interval is not None:
+        low, high = (quantity_of(criterion, end) for end in criterion.interval)
+        span = f" ({low} to {high})"
+    more = why(criterion)
+    return f"{quantity_of(criterion, criterion.measured)}{span}, limit {limit_of(criterion)}" + (
+        f"; {more}" if more else ""
+    )
+
+
+def measured_of(criteria: Sequence[Criterion]) -> str:
+    """What several criteria of one name measured: one figure, or the lowest and the highest."""
+    found = sorted(((each.measured, each) for each in criteria if each.measured is not None), key=lambda pair: pair[0])
+    if not found:
+        return NOT_MEASURED
+    low, high = (quantity_of(each, value) for value, each in (found[0], found[-1]))
+    return low if low == high else f"{low} to {high}"
+
+
+def headline_concurrency(results: Results, driver: str, workload: str) -> int | None:
+    """The concurrency that most gating criteria judge, the higher of equals; without any, the highest up to 20."""
+    present = {cell.concurrency for cell in results.cells if (cell.driver, cell.workload) == (driver, workload)}
+    if not present:
+        return None
+    votes = gating_at(results, driver, workload)
+    judged = [each for each in votes if each in present]
+    if judged:
+        return max(judged, key=lambda each: (votes[each], each))
+    return max((each for each in present if each <= HIGHEST_HEADLINE), default=min(present))
+
+
+def gating_at(results: Results, driver: str, workload: str) -> dict[int, int]:
+    """How many gating criteria judge each concurrency of a workload."""
+    votes: dict[int, int] = {}
+    for each in results.criteria:
+        if each.gating and (each.driver, each.workload) == (driver, workload):
+            votes[each.concurrency] = votes.get(each.concurrency, 0) + 1
+    return votes

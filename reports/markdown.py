@@ -1,0 +1,141 @@
+"""report.md: the one-minute screen and every criterion, short enough for a CI step summary."""
+
+from collections.abc import Iterable, Sequence
+
+from bench.results import Results
+from reports.figures import NOT_MEASURED, one_line
+from reports.groups import misses
+from reports.judged import measured_of
+from reports.summary import Headline, Screen, summarise
+from reports.table import Block, Figure
+
+_LITERAL = str.maketrans({each: f"\\{each}" for each in "\\`*_{}[]#|~$"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+_MOST_MISSES = 20
+
+
+def render(results: Results) -> str:
+    """The run as GitHub-flavoured Markdown."""
+    screen = summarise(results)
+    parts = [
+        f"# {screen.symbol} {screen.word}: {escape(screen.title)}",
+        f"**{escape(screen.answer)}**",
+        *(f"> ⚠ {escape(alarm)}" for alarm in screen.alarms),
+        _headlines(screen),
+        *(_block(block) for block in screen.blocks),
+        _tallies(screen),
+        _missed(screen),
+        _facts(screen),
+        _details("What every criterion measured", _criteria(screen)),
+        _details("Settings read back", _settings(results)),
+        _command(screen),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escape(text: str) -> str:
+    """``text`` on one line with everything that Markdown or HTML would act on made literal."""
+    return one_line(text).translate(_LITERAL)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], figures_from: int = 99) -> str:
+    rule = ["---:" if index >= figures_from else "---" for index in range(len(heads))]
+    lines = [list(heads), rule, *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _headlines(screen: Screen) -> str:
+    if not screen.headlines:
+        return ""
+    rows = [_headline(each) for each in screen.headlines]
+    return _table(("candidate", "verdict", "the one reason", "next"), rows)
+
+
+def _headline(each: Headline) -> list[str]:
+    word = each.word if each.reference else f"**{each.symbol} {each.word}**"
+    return [f"**{escape(each.candidate)}**", word, escape(each.reason), escape(each.next_step)]
+
+
+def _block(block: Block) -> str:
+    heads = [escape(block.title)]
+    heads += [f"{escape(each.name)}{' (reference)' if each.reference else ''}" for each in block.columns]
+    rows = [[escape(row.label), *(_figure(each) for each in row.figures), escape(row.limit)] for row in block.rows]
+    return _table([*heads, "limit"], rows)
+
+
+def _figure(figure: Figure) -> str:
+    return escape(figure.told)
+
+
+def _facts(screen: Screen) -> str:
+    lines = [f"- **{fact.label}:** {escape(fact.text)}" for fact in (*screen.machine, *screen.scope)]
+    lines += [f"- **Limit:** {escape(note)}" for note in screen.notes]
+    return "\n".join(lines)
+
+
+def _details(title: str, body: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>" if body else ""
+
+
+def _tallies(screen: Screen) -> str:
+    """One line a criterion: how many cells each candidate passed."""
+    if not screen.groups:
+        return "No criterion was judged."
+    names = [f"{escape(each.candidate)}{' (reference)' if each.reference else ''}" for each in screen.groups[0].tallies]
+    rows = [
+        [
+            escape(each.name),
+            *(tally.told for tally in each.tallies),
+            escape(each.limit) + ("" if each.gating else " (advisory)"),
+        ]
+        for each in screen.groups
+    ]
+    return _table(("criteria: cells passed", *names, "limit"), rows)
+
+
+def _missed(screen: Screen) -> str:
+    """What judged candidates did not pass, gating criteria first."""
+    found = [*misses(screen.groups, gating=True), *misses(screen.groups, gating=False)]
+    lines = [
+        f"- {each.symbol} **{escape(each.candidate)}**: {escape(each.name)}, {escape(each.cells)}: {escape(each.told)}"
+        + ("" if each.gating else " (advisory, decides nothing)")
+        for each in found[:_MOST_MISSES]
+    ]
+    if len(found) > _MOST_MISSES:
+        lines.append(f"- and {len(found) - _MOST_MISSES} more: see junit.xml or report.html")
+    return "\n".join(lines)
+
+
+def _criteria(screen: Screen) -> str:
+    """What each candidate measured: one figure, or the lowest and the highest of a criterion's cells."""
+    if not screen.groups:
+        return ""
+    rows = []
+    for group in screen.groups:
+        own = [[each for each in group.criteria if one_line(each.candidate) == t.candidate] for t in group.tallies]
+        rows.append([f"{escape(group.name)}: {escape(group.expression)}", *(escape(measured_of(each)) for each in own)])
+    return _table(("criterion", *(escape(each.candidate) for each in screen.groups[0].tallies)), rows)
+
+
+def _settings(results: Results) -> str:
+    rows = [
+        [
+            escape(each.name),
+            escape(each.server_version) or NOT_MEASURED,
+            escape("; ".join(f"{name}={value}" for name, value in each.settings.items())) or NOT_MEASURED,
+            escape(each.durability) or NOT_MEASURED,
+        ]
+        for each in results.candidates
+    ]
+    return _table(("candidate", "version", "settings", "durability"), rows) if rows else ""
+
+
+def _command(screen: Screen) -> str:
+    """The exact command in a code block whose fence it cannot close."""
+    body = screen.command.replace("\r", "")
+    if not body.strip():
+        return ""
+    fence = "```"
+    while fence in body:
+        fence += "`"
+    return f"{fence}sh\n{body}\n{fence}"
