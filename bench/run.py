@@ -128,9 +128,9 @@ async def _carry_out(request: Request, folder: Path, watcher: Watcher, state: _S
         stands: dict[str, Stand] = {}
         for name, spec in scenario.candidates.items():
             ready = await stack.enter_async_context(
-                stand(name, spec, request.urls.get(spec.store), cache_folder(), watcher.say)
+                stand(name, spec, request.urls.get(spec.store), cache_folder(), watcher.say, keep=request.keep)
             )
-            stack.push_async_callback(_remove_ours, ready, request.keep)
+            stack.push_async_callback(_remove_ours, ready)
             _check_connections(ready, trials)
             stands[name] = ready
         for name, ready in stands.items():
@@ -163,11 +163,11 @@ def _check_connections(ready: Stand, trials: Sequence[Trial]) -> None:
         )
 
 
-async def _remove_ours(ready: Stand, keep: bool) -> None:
-    """Take everything of ours out of a database that the user gave, unless it is to be kept."""
-    if ready.theirs and not keep:
+async def _remove_ours(ready: Stand) -> None:
+    """Take everything of ours out of a database that the user gave."""
+    if ready.theirs:
         await ready.renew()
-        await ready.remove()
+        await ready.remove_all()
 
 
 async def _add_prefill_check(name: str, ready: Stand, state: _State) -> None:

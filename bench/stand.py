@@ -34,6 +34,7 @@ class Stand:
     session: Session
     source: str
     theirs: bool
+    keep: bool  # whether our rows stay in a database that the user gave
     artifact_root: str
     version: str
     settings: dict[str, str]
@@ -55,10 +56,20 @@ class Stand:
         self.ours[experiment_id] = prefix
         return experiment_id
 
-    async def remove(self, keep: int | None = None) -> None:
-        """Remove all experiments that we made, with every row of their runs; ``keep`` is the prefill's."""
+    async def remove_trials(self) -> None:
+        """Remove what trials made, and leave the prefill."""
+        filled = None if self.filled is None else self.filled.experiment_id
+        await self._remove([one for one in self.ours if one != filled])
+
+    async def remove_all(self) -> None:
+        """Remove everything that we made."""
+        await self._remove(list(self.ours))
+
+    async def _remove(self, experiments: list[int]) -> None:
+        if self.keep:
+            return
         render = self.session.dialect.render
-        for experiment_id in [one for one in self.ours if one != keep]:
+        for experiment_id in experiments:
             prefix = self.ours[experiment_id]
             await self.session.begin()
             for table in ("metrics", "latest_metrics", "params", "tags", "runs"):
@@ -67,11 +78,6 @@ class Stand:
             await self.session.execute(render("DELETE FROM experiments WHERE experiment_id = ?"), experiment_id)
             await self.session.commit()
             del self.ours[experiment_id]
-
-    @property
-    def prefill_experiment(self) -> int | None:
-        """The experiment that holds the prefill."""
-        return None if self.filled is None else self.filled.experiment_id
 
     async def renew(self) -> None:
         """Log in again: an error or a cancelled query may have left the old connection in any state."""
@@ -84,8 +90,10 @@ class Stand:
 
 
 @asynccontextmanager
-async def stand(name: str, spec: CandidateSpec, url: StoreUrl | None, cache: Path, echo: Echo) -> AsyncIterator[Stand]:
-    """Bring up a candidate's store; on exit its server is stopped and its files are gone, if they were ours.
+async def stand(
+    name: str, spec: CandidateSpec, url: StoreUrl | None, cache: Path, echo: Echo, *, keep: bool = False
+) -> AsyncIterator[Stand]:
+    """Bring up a candidate's store, at ``url`` if the user gave one; on exit what is ours is stopped and gone.
 
     Raises:
         BadInput: no server, no login, or a database that is not an MLflow store of our revision.
@@ -110,6 +118,7 @@ async def stand(name: str, spec: CandidateSpec, url: StoreUrl | None, cache: Pat
             session,
             source,
             theirs,
+            keep=keep and theirs,
             artifact_root=f"file:///trackbench/{name}",
             version=await store.version(session),
             settings=settings,

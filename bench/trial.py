@@ -57,7 +57,7 @@ async def run_trial(trial: Trial, setting: Setting, stand: Stand) -> TrialRecord
     fields: dict[str, Any] = {}
     try:
         fields = await _measure(trial, setting, stand, layout, folder)
-        await stand.remove(keep=stand.prefill_experiment)
+        await stand.remove_trials()
     except Exception as error:  # a trial that can't be measured must not cost the run its other trials
         fields = {**fields, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
         with suppress(Exception):  # a server that is gone shows in the next trial's error
@@ -78,7 +78,7 @@ async def run_trial(trial: Trial, setting: Setting, stand: Stand) -> TrialRecord
 
 
 async def _measure(trial: Trial, setting: Setting, stand: Stand, layout: Layout, folder: Path) -> dict[str, Any]:
-    await stand.remove(keep=stand.prefill_experiment)  # what an earlier trial that broke down has left
+    await stand.remove_trials()  # what an earlier trial that broke down has left
     if not stand.theirs:
         await stand.store.settle(stand.session)
     experiment_id = await stand.create_experiment(f"trackbench-{setting.run_id}-{trial.number}", layout.key.prefix)

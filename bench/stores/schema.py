@@ -80,7 +80,7 @@ def check(url: StoreUrl, found: Found, revisions: Revisions) -> None:
             f"{url}: schema revision {found.revision} is older, {ours}; back the store up, then run `mlflow db upgrade`"
         )
     raise BadInput(
-        f"{url}: schema revision {found.revision} is newer or unknown, {ours}; use the Trackbench of that store's MLflow"
+        f"{url}: schema revision {found.revision} is newer or unknown, {ours}; use a Trackbench for that MLflow"
     )
 
 
