@@ -53,6 +53,12 @@ def _levels(_: click.Context, __: click.Parameter, value: str | None) -> tuple[i
     return tuple(dict.fromkeys(levels))
 
 
+def _seconds(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0.1 <= value <= 86_400:  # NaN is neither
+        raise BadInput(f"--duration {value}: must be between 0.1 and 86400 seconds")
+    return value
+
+
 @cli.command()
 @click.argument("scenario")
 @click.option(
@@ -64,7 +70,7 @@ def _levels(_: click.Context, __: click.Parameter, value: str | None) -> tuple[i
 )
 @click.option("--concurrency", callback=_levels, metavar="1,5,20", help="Writers, instead of the scenario's levels.")
 @click.option("--rounds", type=click.IntRange(1, 1000), help="Rounds, instead of the scenario's.")
-@click.option("--duration", type=click.FloatRange(0.1), metavar="SECONDS", help="Measured time of each trial.")
+@click.option("--duration", type=float, callback=_seconds, metavar="SECONDS", help="Measured time of each trial.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all written values.")
 @click.option(
     "--out",
@@ -143,11 +149,13 @@ def report(folders: tuple[Path, ...]) -> None:
 def _urls(stores: tuple[str, ...]) -> dict[str, Any]:
     """The URLs among the --store options, by store name."""
     from bench.stores import class_of
-    from bench.stores.url import from_option
+    from bench.stores.url import from_option, hide_password
 
     urls = {}
     for option in stores:
         name, given, value = option.partition("=")
+        if "://" in name:
+            raise BadInput(f"--store {hide_password(name)}: wants NAME=URL, as in --store postgresql=postgresql://…")
         class_of(name)
         if given:
             urls[name] = from_option(name, value)
@@ -194,6 +202,9 @@ def main() -> None:
         cli.main(standalone_mode=False)
     except BadInput as error:
         click.echo(f"trackbench: {error}", err=True)
+        sys.exit(ExitCode.BAD_INPUT)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         sys.exit(ExitCode.BAD_INPUT)
     except click.ClickException as error:
         where = f" (see `{error.ctx.command_path} --help`)" if isinstance(error, click.UsageError) and error.ctx else ""

@@ -107,6 +107,8 @@ class Engine:
         if job.warmup_s:
             await asyncio.wait(ends, timeout=job.warmup_s, return_when=asyncio.FIRST_COMPLETED)
         self._lags.clear()
+        for writer in self._writers:
+            writer.retried.clear()
         self._drain()
         self._writes = 0
         begun, cpu = now(), time.thread_time()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from bench.stores.url import hide_password
+
 _PACKAGES = ("trackbench", "mlflow", "asyncpg", "aiomysql", "aiosqlite", "uvloop", "numpy")
 
 
@@ -33,16 +35,7 @@ def facts(scratch: Path) -> dict[str, str]:
 def command_line() -> str:
     """The command as typed, with the passwords of URLs taken out."""
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    return shlex.join(hide_passwords(word) for word in words)
-
-
-def hide_passwords(text: str) -> str:
-    """``text`` with each ``user:password@`` reduced to ``user:***@``."""
-    head, separator, rest = text.partition("://")
-    if not separator or "@" not in rest:
-        return text
-    login, _, place = rest.rpartition("@")
-    return f"{head}://{login.partition(':')[0]}:***@{place}" if ":" in login else text
+    return shlex.join(hide_password(word) for word in words)
 
 
 def cpu_seconds_stolen() -> float:

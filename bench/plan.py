@@ -37,12 +37,11 @@ def plan(scenario: Scenario, overrides: Overrides) -> list[Trial]:
     either end.
     """
     rounds = overrides.rounds or scenario.rounds
-    cells = [
-        (cell, candidate, level)
-        for cell in scenario.cells
-        for level in (overrides.concurrency or tuple(cell.concurrency))
-        for candidate in scenario.candidates
-    ]
+    specs: dict[tuple[str, int], CellSpec] = {}
+    for cell in scenario.cells:
+        for level in overrides.concurrency or tuple(cell.concurrency):
+            specs.setdefault((cell.workload, level), cell)  # the first to name a cell says how it is measured
+    cells = [(cell, candidate, level) for (_, level), cell in specs.items() for candidate in scenario.candidates]
     trials: list[Trial] = []
     for number in range(rounds):
         present = [item for item in cells if number in _rounds_of(item[0], rounds, overrides)]

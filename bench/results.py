@@ -74,13 +74,17 @@ class Integrity(_Frozen):
         """1.0 where nothing is wrong, else the share of attempted rows that are right; None if unchecked."""
         if not self.checked:
             return None
-        wrong = self.lost + self.duplicated + self.corrupted + self.unexpected + sum(self.invariants.values())
-        return 1.0 if wrong == 0 else max(0.0, 1.0 - wrong / max(1, self.attempted))
+        return max(0.0, 1.0 - self.wrong / max(1, self.attempted, self.wrong))
+
+    @property
+    def wrong(self) -> int:
+        """Rows and invariants found wrong."""
+        return self.lost + self.duplicated + self.corrupted + self.unexpected + sum(self.invariants.values())
 
     @property
     def broken(self) -> bool:
         """Whether data was lost, changed, duplicated or added."""
-        return self.checked and self.share != 1.0
+        return self.checked and self.wrong > 0
 
 
 class Generator(_Frozen):
@@ -111,6 +115,7 @@ class Cell(_Frozen):
     concurrency: int
     reference: bool
     rounds: int
+    rounds_lost: int = Field(0, description="rounds that could not be measured")
     seconds: float
     ops_ok: int
     ops_failed: int
@@ -230,7 +235,7 @@ def read(folder: Path) -> Results:
         return Results.model_validate_json(path.read_bytes())
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}; name a run's folder under results/") from error
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
         where = ".".join(map(str, first["loc"])) + ": " + first["msg"] if first else str(error)
         raise BadInput(f"{path}: not a Trackbench results.json ({where}); run the scenario again") from error

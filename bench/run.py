@@ -28,6 +28,7 @@ from bench.trial import Setting, check_prefill, run_trial
 from bench.trial_record import CellKey, TrialRecord
 
 _MIN_FREE = 1 << 30  # bytes: four stores with their logs, and the samples
+_MAX_TRIALS = 0xFFFF  # run ids have four hex digits for the trial
 _SPARE_CONNECTIONS = 2  # the run's own session, and one to look with
 
 
@@ -121,6 +122,8 @@ async def run(request: Request, folder: Path, watcher: Watcher) -> Results:
 async def _carry_out(request: Request, folder: Path, watcher: Watcher, state: _State) -> None:
     scenario = request.scenario.scenario
     trials = plan(scenario, request.overrides)
+    if len(trials) > _MAX_TRIALS:
+        raise BadInput(f"{len(trials)} trials are more than {_MAX_TRIALS}; ask for fewer rounds or cells")
     state.planned = len(trials)
     state.facts = environment.facts(places.temp_root())
     setting = Setting(f"{folder.name}-{secrets.token_hex(3)}", request.seed, scenario, folder)

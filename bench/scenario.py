@@ -2,7 +2,8 @@
 
 import re
 import tomllib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,11 +16,12 @@ from bench.workload import MAX_BATCH_METRICS, MAX_BATCH_PARAMS, MAX_BATCH_TAGS, 
 
 FOLDER = Path(__file__).resolve().parent.parent / "scenarios"
 MAX_WRITERS = 1000
+_Path = tuple[str | int, ...]
 StoreName = Literal["sqlite", "postgresql", "timescaledb", "mysql", "mariadb"]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Prefill(_Frozen):
@@ -150,31 +152,39 @@ def parse_text(text: str, where: str) -> Scenario:
 
 def _check_names(scenario: Scenario, text: str, where: str) -> None:
     """What the types can't say: names that must exist, and values that depend on one another."""
+    refuse = partial(_refuse, text, where)
     if scenario.reference is not None and scenario.reference not in scenario.candidates:
-        _refuse(text, where, "reference", f"unknown candidate {scenario.reference!r}", sorted(scenario.candidates))
-    for cell in scenario.cells:
+        refuse(("reference",), f"unknown candidate {scenario.reference!r}", sorted(scenario.candidates))
+    for number, cell in enumerate(scenario.cells):
+        here = ("cells", number)
         if cell.workload not in scenario.workloads:
-            _refuse(text, where, "workload", f"unknown workload {cell.workload!r}", sorted(scenario.workloads))
+            refuse((*here, "workload"), f"unknown workload {cell.workload!r}", sorted(scenario.workloads))
         for level in cell.concurrency:
             if not 1 <= level <= MAX_WRITERS:
-                _refuse(text, where, "concurrency", f"concurrency {level} is not between 1 and {MAX_WRITERS}")
+                refuse((*here, "concurrency"), f"concurrency {level} is not between 1 and {MAX_WRITERS}")
     for name, work in scenario.workloads.items():
-        _check_workload(name, work, scenario, text, where)
-    for criterion in scenario.criteria:
-        try:
-            expression = parse(criterion.expression)
-        except BadInput as error:
-            raise BadInput(
-                f"{_place(text, where, criterion.expression)}: criterion {criterion.name!r}: {error}"
-            ) from error
-        if expression.uses_reference and scenario.reference is None:
-            _refuse(text, where, criterion.expression, f"criterion {criterion.name!r} needs a reference; name one")
+        if problem := _misfit(work, scenario):
+            refuse(("workloads", name), f"workload {name!r}: {problem}")
+    if scenario.prefill.metrics and not scenario.prefill.runs:
+        refuse(("prefill", "metrics"), "metrics need runs to belong to; set runs too")
+    for number, criterion in enumerate(scenario.criteria):
         if criterion.workload is not None and criterion.workload not in scenario.workloads:
-            _refuse(
-                text, where, criterion.workload, f"unknown workload {criterion.workload!r}", sorted(scenario.workloads)
-            )
-        if not cells_of(criterion, scenario):
-            _refuse(text, where, criterion.expression, f"criterion {criterion.name!r} fits no cell of this scenario")
+            problem = f"criterion {criterion.name!r}: unknown workload {criterion.workload!r}"
+            refuse(("criteria", number, "workload"), problem, sorted(scenario.workloads))
+        _check_criterion(criterion, scenario, partial(refuse, ("criteria", number, "expression")))
+
+
+def _check_criterion(criterion: CriterionSpec, scenario: Scenario, refuse: Callable[..., None]) -> None:
+    here = f"criterion {criterion.name!r}"
+    try:
+        expression = parse(criterion.expression)
+    except BadInput as error:
+        refuse(f"{here}: {error}")
+        return
+    if expression.uses_reference and scenario.reference is None:
+        refuse(f"{here} needs a reference; name one")
+    if not cells_of(criterion, scenario):
+        refuse(f"{here} fits no cell of this scenario")
 
 
 def cells_of(criterion: CriterionSpec, scenario: Scenario) -> list[tuple[str, int]]:
@@ -187,30 +197,38 @@ def cells_of(criterion: CriterionSpec, scenario: Scenario) -> list[tuple[str, in
     ]
 
 
-def _check_workload(name: str, work: WorkloadSpec, scenario: Scenario, text: str, where: str) -> None:
-    here = f"workload {name!r}"
-    if work.kind == "log_batch" and not 1 <= work.metrics + work.params + work.tags <= MAX_BATCH_METRICS:
-        _refuse(text, where, name, f"{here}: a batch holds 1 to {MAX_BATCH_METRICS} items, as MLflow's own limit says")
-    if work.kind in ("read", "mixed") and scenario.prefill.runs == 0:
-        _refuse(text, where, name, f"{here} reads prefilled runs; set runs and metrics under [prefill]")
-    if (work.kind == "mixed") != (work.read_share > 0):
-        _refuse(text, where, name, f"{here}: read_share above 0 belongs to kind mixed, and mixed needs it")
-    if work.kind not in {"read", "log_batch"} and work.metrics == 0:
-        _refuse(text, where, name, f"{here}: metrics must be at least 1")
-    if work.kind in ("log_metric", "bulk") and (work.params or work.tags):
-        _refuse(text, where, name, f"{here}: params and tags belong to log_batch, mixed and train")
-    if work.fresh_keys and work.metrics == 0:
-        _refuse(text, where, name, f"{here}: fresh_keys needs metrics")
+def _misfit(work: WorkloadSpec, scenario: Scenario) -> str | None:
+    """Why a workload makes no sense, in words; None where it does."""
+    batch = work.metrics + work.params + work.tags
+    batched = work.kind == "log_batch" or (work.kind == "mixed" and batch > 1)
+    rules = {
+        f"a batch holds 1 to {MAX_BATCH_METRICS} items, as MLflow's own limit says": batched
+        and not 1 <= batch <= MAX_BATCH_METRICS,
+        "it reads prefilled runs; set runs and metrics under [prefill]": work.kind in ("read", "mixed")
+        and scenario.prefill.runs == 0,
+        "read_share above 0 belongs to kind mixed, and mixed needs it": (work.kind == "mixed") != (work.read_share > 0),
+        "metrics must be 1; log_batch writes several at once": work.kind in ("log_metric", "train")
+        and work.metrics != 1,
+        "metrics must be at least 1": work.kind in ("bulk", "mixed") and work.metrics == 0,
+        "params and tags belong to log_batch, mixed and train": work.kind in ("log_metric", "bulk", "read")
+        and work.params + work.tags > 0,
+        "fresh_keys needs metrics": work.fresh_keys and work.metrics == 0,
+        "train makes runs of its own: no hot_run, no fresh_keys": work.kind == "train"
+        and (work.hot_run or work.fresh_keys),
+        "lockstep belongs to log_metric, log_batch and bulk": work.lockstep
+        and work.kind not in ("log_metric", "log_batch", "bulk"),
+    }
+    return next((problem for problem, broken in rules.items() if broken), None)
 
 
 def _explain(text: str, where: str, error: ValidationError) -> str:
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
+    path = first["loc"]
     kind, context = first["type"], first.get("ctx", {})
-    place = _place(text, where, path[-1])
-    dotted = ".".join(path)
+    place = _place(text, where, path)
+    dotted = ".".join(map(str, path))
     if kind == "extra_forbidden":
-        return f"{place}: unknown key {dotted!r}; allowed here: {', '.join(_fields(path[:-1]))}"
+        return f"{place}: unknown key {dotted!r}; allowed here: {', '.join(_fields([str(part) for part in path[:-1]]))}"
     if kind == "missing":
         return f"{place}: key {dotted!r} is missing"
     if kind == "literal_error":
@@ -229,17 +247,35 @@ def _fields(path: list[str]) -> list[str]:
     return sorted((models[path[0]] if path else Scenario).model_fields)
 
 
-def _refuse(text: str, where: str, word: str, problem: str, allowed: list[str] | None = None) -> None:
+def _refuse(text: str, where: str, path: _Path, problem: str, allowed: list[str] | None = None) -> None:
     hint = f"; use one of {', '.join(allowed)}" if allowed else ""
-    raise BadInput(f"{_place(text, where, word)}: {problem}{hint}")
+    raise BadInput(f"{_place(text, where, path)}: {problem}{hint}")
 
 
-def _place(text: str, where: str, word: str) -> str:
-    """``file:line`` of the first line that holds ``word``, else the file alone."""
+_HEADER = re.compile(r"\s*\[(\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?")
+_KEY = re.compile(r"\s*([\w.\-\"']+)\s*=")
+
+
+def _place(text: str, where: str, path: _Path) -> str:
+    """``file:line`` of the deepest part of a key's path that has a line of its own, else the file alone."""
+    wanted = [str(part) for part in path]
+    tables: dict[str, int] = {}
+    table: list[str] = []
+    best, line_of_best = 0, 0
     for number, line in enumerate(text.splitlines(), start=1):
-        if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", line):
-            return f"{where}:{number}"
-    return where
+        if header := _HEADER.fullmatch(line):
+            table = [part.strip(" \"'") for part in header[2].split(".")]
+            if header[1]:  # an array of tables: its elements are counted
+                tables[header[2]] = tables.get(header[2], -1) + 1
+                table.append(str(tables[header[2]]))
+            here = table
+        elif key := _KEY.match(line):
+            here = [*table, *(part.strip("\"'") for part in key[1].split("."))]
+        else:
+            continue
+        if len(here) > best and here == wanted[: len(here)]:
+            best, line_of_best = len(here), number
+    return f"{where}:{line_of_best}" if best else where
 
 
 def with_stores(scenario: Scenario, stores: Collection[str]) -> Scenario:
@@ -252,7 +288,8 @@ def with_stores(scenario: Scenario, stores: Collection[str]) -> Scenario:
         if store not in NAMES:
             raise BadInput(f"--store {store}: unknown store; use one of {', '.join(NAMES)}")
         if not any(spec.store == store for spec in kept.values()):
-            kept[store] = CandidateSpec.model_validate({"store": store})
+            name = store if store not in scenario.candidates else f"{store}-store"
+            kept[name] = CandidateSpec.model_validate({"store": store})
     reference = scenario.reference if scenario.reference in kept else None
     if reference is None and scenario.keep_reference and scenario.reference is not None:
         kept = {scenario.reference: scenario.candidates[scenario.reference], **kept}

@@ -31,6 +31,7 @@ OPERATIONS = (
     "bulk_insert",
 )
 READS = frozenset({"search_runs", "metric_history", "get_run"})
+_MAX_STEP = 1 << 40  # keeps step x keys within 64 bits
 MAX_BATCH_METRICS, MAX_BATCH_PARAMS, MAX_BATCH_TAGS = 1000, 100, 100  # MLflow's own limits
 
 
@@ -168,7 +169,8 @@ class Layout:
         is false where no writer ever makes such a row.
         """
         work = self.workload
-        valid = (position >= 0) & (step >= 0) & ((operation >= 0) == work.fresh_keys)
+        valid = (position >= 0) & (step >= 0) & (step < _MAX_STEP) & ((operation >= 0) == work.fresh_keys)
+        step = np.where(valid, step, 0)
         if work.fresh_keys:
             if work.hot_run:
                 writer, valid = step, valid & (step < self.writers)
@@ -219,6 +221,8 @@ def parse_key(key: str) -> tuple[int, int]:
     try:
         operation, position = (int(head, 16), int(tail, 16)) if tail else (-1, int(head, 16))
     except ValueError:
+        return -1, -1
+    if max(operation, position) > 0xFFFFFFFF:
         return -1, -1
     again = f"metric{position:04x}" if operation < 0 else f"metric{operation:08x}k{position:04x}"
     return (operation, position) if again == key else (-1, -1)

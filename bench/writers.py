@@ -235,6 +235,7 @@ class Writer:
     ) -> bool:
         """After an error: retry as far as the scenario asks for it, then record how it ended."""
         start, attempts = self.started, 1
+        self.started = 0  # no time limit for the clean-up
         outcome, kind = Outcome.OK, ErrorKind.NONE
         while error is not None:
             kind, outcome = await self._failed(error)
@@ -244,13 +245,14 @@ class Writer:
             await asyncio.sleep(_MLFLOW_BACKOFF * 2 ** (attempts - 1) * 0.5 + random.uniform(0, _MLFLOW_JITTER))
             attempts += 1
             self._committed = 0
+            self.started = now()
             try:
                 error = None
                 await action(*arguments)
                 outcome, kind = Outcome.OK, ErrorKind.NONE
             except (Exception, asyncio.CancelledError) as again:
                 error = again
-        self.started = 0
+            self.started = 0
         number = OPERATIONS.index(name)
         self._record((start, start, now(), code(number, outcome, kind, attempts, self.index)))
         return outcome is Outcome.OK

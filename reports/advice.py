@@ -68,7 +68,7 @@ def next_step(results: Results, candidate: Candidate, verdict: Verdict) -> str:
         return "Run it again: nothing was measured."
     decisive = deciding(results, candidate)
     if verdict == "pass":
-        return "Rehearse the move with a copy of your own store (trackbench migrate, then verify)."
+        return "Rehearse the move with a copy of your own store."
     if verdict == "fail":
         return _after_failure(decisive, cells)
     return _after_doubt(results, candidate, decisive)

@@ -130,5 +130,7 @@ def _differing(expected: list[NDArray[np.int64]], stored: list[NDArray[np.int64]
     """How many (run, key) pairs have another latest metric than the maximum of their metrics, or none, or two."""
     empty = np.zeros((0, 5), dtype=np.int64)
     left, right = (np.concatenate([empty, *parts]) for parts in (expected, stored))
-    both, counts = np.unique(np.concatenate([left, right]), axis=0, return_counts=True)
-    return len(np.unique(both[counts != 2][:, 0]))
+    rows, inverse = np.unique(np.concatenate([left, right]), axis=0, return_inverse=True)
+    once_left = np.bincount(inverse[: len(left)], minlength=len(rows)) == 1
+    once_right = np.bincount(inverse[len(left) :], minlength=len(rows)) == 1
+    return len(np.unique(rows[~(once_left & once_right)][:, 0]))

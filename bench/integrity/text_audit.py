@@ -36,7 +36,7 @@ class TextAudit:
             self.runs_seen.add(run)
             place = self._layout.key.locate_run(run)
             found = self._layout.locate_text(place[1], key, self._what) if place else None
-            if found is None or found[1] >= len(self._copies[found[0]]):
+            if place is None or found is None or not self._belongs(run, place[1], *found):
                 self.tally.unexpected += 1
                 self.tally.example(f"{self._what}s: run {run} key {key!r} was never sent")
                 continue
@@ -46,6 +46,10 @@ class TextAudit:
                 self._exact[writer][ordinal] += 1
             else:
                 self.tally.example(f"{self._what}s: run {run} key {key!r} differs from what was sent")
+
+    def _belongs(self, run: str, cycle: int, writer: int, ordinal: int) -> bool:
+        """Whether that writer's ordinal lies within its ledger, and in this very run."""
+        return ordinal < len(self._copies[writer]) and self._layout.run_id(writer, cycle) == run
 
     def close(self) -> Tally:
         """The counts, after all rows were taken."""

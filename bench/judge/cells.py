@@ -27,6 +27,7 @@ def cell_of(trials: Sequence[TrialRecord], reference: bool) -> Cell:
         concurrency=first.concurrency,
         reference=reference,
         rounds=len(measured),
+        rounds_lost=len(trials) - len(measured),
         seconds=sum(trial.seconds for trial in trials),
         ops_ok=ok,
         ops_failed=failed,

@@ -9,10 +9,11 @@ the whole 90 % interval over rounds must lie on one side of the target, else the
 the reference it is the interval of the paired ratio.
 """
 
+import math
 import operator
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.errors import BadInput
 from bench.judge import statistics as st
@@ -62,6 +63,8 @@ def parse(text: str) -> Expression:
     field = match["field"]
     if field not in FIELDS:
         raise BadInput(f"unknown field {field!r}; use one of {', '.join(FIELDS)}")
+    if match["number"] and not math.isfinite(float(match["number"])):
+        raise BadInput(f"{text!r}: the target is too large for a number")
     by_reference = match["times"] is not None or match["bare"] is not None
     return Expression(field, match["operator"], float(match["number"] or 1.0), by_reference)
 
@@ -85,6 +88,9 @@ def judge(rule: Rule, cell: Cell, reference: Cell | None) -> Criterion:
     expression = rule.expression
     decide = _judge_rounds if expression.field in ROUND_FIELDS else _judge_count
     decision = decide(expression, cell, reference)
+    doubt = why_unproven(expression.field, cell)
+    if decision.outcome == "pass" and doubt is not None:
+        decision = replace(decision, outcome="inconclusive", reason=doubt)
     return Criterion(
         candidate=cell.candidate,
         name=rule.name,
@@ -157,14 +163,16 @@ def _judge_rounds(expression: Expression, cell: Cell, reference: Cell | None) ->
         return _Decision("inconclusive", _NO_REFERENCE, measured, None, shown)
     interval = st.log_interval(values, st.GATE_CONFIDENCE)
     if interval is None:
-        reason = f"{len(values)} round is too few for an interval; run at least 2, better 10"
+        few = len(values) < 2
+        reason = f"{len(values)} round is too few for an interval" if few else "a round without any leaves no interval"
         return _Decision("inconclusive", reason, measured, limit, shown, rounds_needed=10)
     low, high = interval
     span = f"{what} {_short(low)} to {_short(high)} over {len(values)} rounds"
     held = [expression.holds(end, expression.factor) for end in interval]
-    if all(held):
+    inside = low <= expression.factor <= high
+    if all(held) and not (inside and expression.operator == "!="):
         return _Decision("pass", span, measured, limit, shown)
-    if not any(held) and not low <= expression.factor <= high:
+    if not any(held) and not inside:
         return _Decision("fail", span, measured, limit, shown)
     more = st.rounds_needed(values, expression.factor, st.GATE_CONFIDENCE)
     advice = "more rounds will not decide it" if more is None else f"about {more} rounds in all would decide it"
@@ -195,6 +203,28 @@ def value_of(field: str, cell: Cell) -> float | None:
         return cell.latency_ms.response.max
     number: float | None = getattr(cell, field)
     return None if number is None else float(number)
+
+
+def why_unproven(field: str, cell: Cell) -> str | None:
+    """Why a criterion that holds proves nothing all the same; None where it does."""
+    if cell.rounds_lost:
+        return f"{cell.rounds_lost} rounds could not be measured"
+    writes = any(not one.reads for one in cell.operations.values())
+    judged = {
+        name: one
+        for name, one in cell.operations.items()
+        if field not in ROUND_FIELDS or one.reads == _reads(field, writes)
+    }
+    if silent := [name for name, one in judged.items() if one.ok == 0]:
+        return f"no {silent[0]} ended ok"
+    if cell.ops_ok == 0:
+        return "no operation ended ok"
+    return None
+
+
+def _reads(field: str, writes: bool) -> bool:
+    """Whether a rate or latency is that of operations that read; in a workload that only reads, all are."""
+    return field.startswith("read.") or not writes
 
 
 def why_missing(field: str, cell: Cell) -> str:

@@ -28,6 +28,9 @@ def of_candidate(candidate: str, criteria: Sequence[Criterion], cells: Sequence[
     if not gating:
         return verdict, "no gating criterion applies to it"
     if verdict == "pass":
+        unchecked = [cell for cell in cells if cell.candidate == candidate and not cell.integrity.checked]
+        if unchecked:
+            return "inconclusive", f"integrity is unknown: {unchecked[0].integrity.reason or 'it was not checked'}"
         return verdict, f"all {len(gating)} gating criteria hold"
     first = next(item for item in gating if item.outcome == verdict)
     return verdict, f"{first.name} ({first.expression}, {first.workload} at {first.concurrency}): {first.reason}"

@@ -165,7 +165,6 @@ class Store(ABC):
     """One database with MLflow's schema, at one URL."""
 
     name: ClassVar[str]
-    kind_of_server: ClassVar[str | None]
     dialect: ClassVar[Dialect]
 
     def __init__(self, url: StoreUrl) -> None:

@@ -102,7 +102,6 @@ class MysqlStore(Store):
     """A MySQL database."""
 
     name = "mysql"
-    kind_of_server = "mysql"
     dialect = DIALECT
 
     async def connect(self, options: dict[str, str] | None = None) -> MysqlSession:
@@ -214,7 +213,6 @@ class MariadbStore(MysqlStore):
     """A MariaDB database: another product, another label."""
 
     name = "mariadb"
-    kind_of_server = "mariadb"
 
 
 async def _number(session: Session, statement: str) -> float | None:

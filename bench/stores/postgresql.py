@@ -94,7 +94,6 @@ class PostgresqlStore(Store):
     """A PostgreSQL database."""
 
     name = "postgresql"
-    kind_of_server = "postgresql"
     dialect = DIALECT
 
     async def connect(self, options: dict[str, str] | None = None) -> PostgresqlSession:

@@ -1,5 +1,6 @@
 """SQLite as MLflow opens it: rollback journal, synchronous FULL, a busy timeout of 20 s."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ from bench.stores.base import Counters, Dialect, Durability, Row, Session, Store
 
 _MLFLOW_PRAGMAS = ("PRAGMA foreign_keys = ON;", "PRAGMA busy_timeout = {};", "PRAGMA case_sensitive_like = true;")
 _MLFLOW_BUSY_TIMEOUT_MS = "20000"
+_CLOSE_S = 2.0
 _DRIVER_TIMEOUT_S = 5.0  # sqlite3.connect's default, in force until the first PRAGMA
 
 _KINDS = {
@@ -82,16 +84,15 @@ class SqliteSession(Session):
                 yield rows
 
     async def close(self) -> None:
-        with suppress(ValueError):  # aiosqlite's answer when it is closed
+        with suppress(ValueError, TimeoutError):  # aiosqlite's answer when it is closed; a lock that is waited for
             await self._db.interrupt()
-            await self._db.close()
+            await asyncio.wait_for(self._db.close(), _CLOSE_S)
 
 
 class SqliteStore(Store):
     """A SQLite file."""
 
     name = "sqlite"
-    kind_of_server = None
     dialect = DIALECT
 
     async def connect(self, options: dict[str, str] | None = None) -> SqliteSession:

@@ -9,7 +9,6 @@ class TimescaledbStore(PostgresqlStore):
     """A PostgreSQL database with the TimescaleDB extension."""
 
     name = "timescaledb"
-    kind_of_server = "timescaledb"
 
     async def version(self, session: Session) -> str:
         rows = await session.fetch("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")

@@ -1,8 +1,7 @@
 """Store URLs: MLflow's own backend-store URIs, and ``timescaledb://``, which is ours. Translated here only."""
 
 import os
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -17,6 +16,12 @@ STORE_OF_SCHEME = {
     "mariadb": "mariadb",
 }
 _FORMS = "sqlite:///file.db, postgresql://user:password@host/db, timescaledb://…, mysql+pymysql://…"
+_OPTIONS = {
+    "postgresql": ("sslmode",),
+    "timescaledb": ("sslmode",),
+    "mysql": ("charset",),
+    "mariadb": ("charset",),
+}  # what the direct drivers honour as MLflow's do; anything else would be ignored by one of them
 _DEFAULT_PORT = {"postgresql": 5432, "timescaledb": 5432, "mysql": 3306, "mariadb": 3306}
 
 
@@ -29,7 +34,7 @@ class StoreUrl:
     host: str = ""
     port: int = 0
     user: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     database: str = ""
     options: tuple[tuple[str, str], ...] = ()
 
@@ -40,10 +45,6 @@ class StoreUrl:
             return f"sqlite:///{self.path}"
         scheme = "mysql+pymysql" if self.store in ("mysql", "mariadb") else "postgresql+psycopg2"
         return self._text(scheme, self.password)
-
-    def with_database(self, database: str) -> "StoreUrl":
-        """The same server, another database."""
-        return StoreUrl(self.store, self.path, self.host, self.port, self.user, self.password, database, self.options)
 
     def __str__(self) -> str:
         return f"sqlite:///{self.path}" if self.path is not None else self._text(self.store, "***")
@@ -56,33 +57,49 @@ class StoreUrl:
         return f"{scheme}://{login}{host}:{self.port}/{quote(self.database, safe='')}{query}"
 
 
+def hide_password(text: str) -> str:
+    """``text`` without what may be a password: the login's up to the last ``@``, and the query."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return text
+    login, at, place = rest.rpartition("@")
+    user = login.partition(":")[0]
+    hidden = f"{user}:***@" if ":" in login else f"{user}@" if at else ""
+    address, query, _ = place.partition("?")
+    return f"{scheme}://{hidden}{address}{'?…' if query else ''}"
+
+
 def parse(text: str, store: str | None = None) -> StoreUrl:
     """Parse a store URL; ``store`` is the name it was given for (``--store timescaledb=postgresql://…``).
 
     Raises:
         BadInput: the text is no URL of a known store; the message never repeats a password.
     """
-    shown = re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", text)
     scheme, separator, _ = text.partition("://")
     base = scheme.partition("+")[0].lower()
-    if not separator or base not in STORE_OF_SCHEME:
+    if not separator:
+        raise BadInput(f"store URL without ://: unknown scheme; write {_FORMS}")
+    shown = hide_password(text)
+    if base not in STORE_OF_SCHEME:
         raise BadInput(f"store URL {shown!r}: unknown scheme {scheme!r}; write {_FORMS}")
     meant = store or STORE_OF_SCHEME[base]
     _check_family(shown, STORE_OF_SCHEME[base], meant)
     if base == "sqlite":
-        path = text.partition(":///")[2]
-        if not path or path == ":memory:":
-            raise BadInput(f"store URL {shown!r}: names no file; write sqlite:///relative.db or sqlite:////absolute.db")
-        return StoreUrl("sqlite", path=Path(path).resolve())
+        return _sqlite(text, shown)
     try:
         parts = urlsplit(text)
         port = parts.port or _DEFAULT_PORT[meant]
-    except ValueError as error:
-        raise BadInput(f"store URL {shown!r}: {error}; write {_FORMS}") from error
+    except ValueError as error:  # its own message may repeat the password
+        raise BadInput(f"store URL {shown!r}: not a URL (percent-encode the password); write {_FORMS}") from error
     database = unquote(parts.path.lstrip("/"))
     if not parts.hostname or not database:
         missing = "database" if parts.hostname else "host"
         raise BadInput(f"store URL {shown!r}: names no {missing}; write {_FORMS}")
+    options = tuple(parse_qsl(parts.query, keep_blank_values=True))
+    for name, _ in options:
+        if name not in _OPTIONS[meant]:
+            allowed = ", ".join(_OPTIONS[meant])
+            raise BadInput(f"store URL {shown!r}: direct connections know no option {name!r}; only {allowed}")
     return StoreUrl(
         meant,
         host=parts.hostname,
@@ -90,8 +107,15 @@ def parse(text: str, store: str | None = None) -> StoreUrl:
         user=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
         database=database,
-        options=tuple(parse_qsl(parts.query)),
+        options=options,
     )
+
+
+def _sqlite(text: str, shown: str) -> StoreUrl:
+    path = text.partition(":///")[2]
+    if not path or path == ":memory:" or "?" in path:
+        raise BadInput(f"store URL {shown!r}: names no file; write sqlite:///relative.db or sqlite:////absolute.db")
+    return StoreUrl("sqlite", path=Path(path).resolve())
 
 
 def from_option(name: str, value: str) -> StoreUrl:

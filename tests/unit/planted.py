@@ -1,0 +1,372 @@
+"""A store that keeps exactly what the writers sent, in memory or as a real SQLite file, to plant defects in."""
+
+import asyncio
+import random
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import identity
+from bench.identity import TrialKey
+from bench.integrity import Expected, Tally, read_back
+from bench.integrity.run_audit import end_time, run_name
+from bench.outcome import Outcome
+from bench.results import (
+    Cell,
+    Criterion,
+    Generator,
+    Integrity,
+    Latency,
+    Operation,
+    Percentiles,
+    Results,
+    Run,
+    TimelinePoint,
+)
+from bench.stores import schema, store_for
+from bench.stores.sqlite import DIALECT
+from bench.stores.url import StoreUrl
+from bench.workload import Layout, Workload
+
+KEY = TrialKey.of("planted", 5, 2)
+EXPERIMENT = 17
+NAME_TAG = "mlflow.runName"
+OK, FAIL, INFO = Outcome.OK, Outcome.FAIL, Outcome.INFO
+Row = tuple[Any, ...]
+Statuses = list[NDArray[np.uint8]]
+UNIQUE = "run ids are unique"
+WITH_EXPERIMENT = "runs have their experiment"
+ENDS_AGREE = "status and end time agree"
+LATEST = "latest_metrics is the maximum"
+NAMED = "runs have their name tag"
+NO_ORPHANS = "no row without its run"
+
+WORKLOADS = {
+    work.name: work
+    for work in (
+        Workload("log_metric", "log_metric"),
+        Workload("one_key", "log_metric", keys=1),
+        Workload("hot", "log_metric", hot_run=True, keys=2),
+        Workload("batch", "log_batch", metrics=5, params=2, tags=3),
+        Workload("hot_batch", "log_batch", metrics=4, params=1, tags=2, hot_run=True, keys=4),
+        Workload("params_only", "log_batch", metrics=0, params=3),
+        Workload("tags_only", "log_batch", metrics=0, tags=2),
+        Workload("fresh", "log_batch", metrics=3, params=1, fresh_keys=True),
+        Workload("hot_fresh", "log_batch", metrics=3, tags=1, fresh_keys=True, hot_run=True),
+        Workload("shuffled", "log_batch", metrics=7, keys=4, shuffled=True),
+        Workload("mixed", "mixed", metrics=2, params=1, read_share=0.5),
+        Workload("bulk", "bulk", metrics=8, keys=5),
+        Workload("train", "train", steps=3, keys=2, params=2, tags=1),
+        Workload("bare_train", "train", steps=2, keys=1),
+        Workload("read", "read"),
+    )
+}
+
+
+@dataclass
+class Stored:
+    """The rows of the tables, in the columns that the read-back selects."""
+
+    metrics: list[Row] = field(default_factory=list)  # run, key, step, timestamp, value, is_nan
+    latest: list[Row] = field(default_factory=list)
+    params: list[Row] = field(default_factory=list)  # run, key, value
+    tags: list[Row] = field(default_factory=list)
+    runs: list[Row] = field(default_factory=list)  # run, name, status, start, end, lifecycle stage, experiment
+    counts: Counter[str] = field(default_factory=Counter)  # what a tally must say of the ledger
+
+    def settle_latest(self) -> None:
+        """Make latest_metrics what MLflow makes it."""
+        best: dict[tuple[str, str], Row] = {}
+        for row in self.metrics:
+            place = row[0], row[1]
+            if place not in best or row[2:5] > best[place][2:5]:
+                best[place] = row
+        self.latest = list(best.values())
+
+    def inner(self, many: int = 1) -> list[int]:
+        """Places of ordinary metric rows that are not the latest of their key: changing them changes nothing else."""
+        latest = set(self.latest)
+        fit = [n for n, row in enumerate(self.metrics) if row not in latest and 1e-9 < abs(row[4]) < 1e9]
+        return fit[:many]
+
+    def change(self, table: str, place: int, column: int, value: object) -> None:
+        """Put another value into one column of one row."""
+        rows = getattr(self, table)
+        rows[place] = (*rows[place][:column], value, *rows[place][column + 1 :])
+
+
+def layout_of(name: str, writers: int = 2) -> Layout:
+    return Layout(KEY, WORKLOADS[name], writers)
+
+
+def all_ok(layout: Layout, cycles: int) -> Statuses:
+    """Ledgers of writers that carried out whole cycles without an error."""
+    return [np.full(cycles * layout.commits_per_cycle, OK, dtype=np.uint8) for _ in range(layout.writers)]
+
+
+def random_ledgers(layout: Layout, rng: random.Random) -> Statuses:
+    """Ledgers as writers leave them: any outcome, cut off anywhere; no run, no commits in it."""
+    statuses = []
+    for _ in range(layout.writers):
+        length = 0 if layout.workload.kind == "read" else rng.randrange(4 * layout.commits_per_cycle + 1)
+        status = np.array([rng.choice((0, 1, 2, 2, 2, 2, 3, 4)) for _ in range(length)], dtype=np.uint8)
+        if layout.own_runs:
+            for begin in range(0, length, layout.commits_per_cycle):
+                if status[begin] != OK:
+                    status[begin + 1 : begin + layout.commits_per_cycle] = Outcome.UNTOUCHED
+        statuses.append(status)
+    return statuses
+
+
+class _Keeper:
+    """Decides, once a commit, whether it is there, and counts each row under the word that fits."""
+
+    def __init__(self, statuses: Statuses, rng: random.Random) -> None:
+        self._statuses, self._rng = statuses, rng
+        self._luck: dict[tuple[int, int], bool] = {}
+        self.counts: Counter[str] = Counter()
+
+    def holds(self, writer: int, commit: int) -> bool:
+        status = self._statuses[writer][commit] if commit < len(self._statuses[writer]) else Outcome.UNTOUCHED
+        if status == Outcome.UNTOUCHED:
+            return False
+        self.counts["attempted"] += 1
+        if status in (OK, FAIL):
+            self.counts["acknowledged"] += int(status == OK)
+            return bool(status == OK)
+        there = self._luck.setdefault((writer, commit), self._rng.random() < 0.5)
+        self.counts["recovered" if there else "indeterminate"] += 1
+        return there
+
+
+def perfect(layout: Layout, statuses: Statuses, rng: random.Random | None = None) -> Stored:
+    """What a store that loses nothing holds; commits of unknown outcome are there or not, as ``rng`` says."""
+    stored = Stored()
+    keeper = _Keeper(statuses, rng or random.Random(1))
+    for writer, cycle in layout.setup_runs():
+        stored.runs.append(_run(layout, writer, cycle, False))
+        keeper.counts.update(attempted=1, acknowledged=1)
+    for writer, status in enumerate(statuses):
+        for cycle in range(-(-len(status) // layout.commits_per_cycle)):
+            _fill_cycle(layout, stored, keeper, (writer, cycle))
+    stored.tags += [(row[0], NAME_TAG, row[1]) for row in stored.runs]
+    stored.settle_latest()
+    stored.counts = keeper.counts
+    return stored
+
+
+def _fill_cycle(layout: Layout, stored: Stored, keeper: _Keeper, place: tuple[int, int]) -> None:
+    writer, cycle = place
+    work, run = layout.workload, layout.run_id(*place)
+    if layout.own_runs:
+        created = keeper.holds(writer, layout.create_commit(cycle))
+        finished = keeper.holds(writer, layout.finish_commit(cycle))
+        stored.runs += [_run(layout, writer, cycle, finished)] * created
+    for n in range(cycle * work.params, (cycle + 1) * work.params):
+        if keeper.holds(writer, layout.param_commit(n)):
+            stored.params.append((run, layout.param_key(writer, n), identity.text(KEY, writer, n, "param")))
+    for n in range(cycle * work.tags, (cycle + 1) * work.tags):
+        if keeper.holds(writer, layout.tag_commit(n)):
+            stored.tags.append((run, layout.tag_key(writer, n), identity.text(KEY, writer, n, "tag")))
+    ordinals = np.arange(cycle * layout.metrics_per_cycle, (cycle + 1) * layout.metrics_per_cycle)
+    times, values = identity.metrics(KEY, np.array([writer]), ordinals)
+    sent, is_nan = identity.as_stored(values)
+    keys, steps = layout.metric_places(writer, ordinals)
+    commits = layout.metric_commits(ordinals) if len(ordinals) else np.zeros(0, np.int64)
+    for n, commit in enumerate(commits.tolist()):
+        if keeper.holds(writer, commit):
+            stored.metrics.append((run, keys[n], steps[n], int(times[n]), float(sent[n]), bool(is_nan[n])))
+
+
+def _run(layout: Layout, writer: int, cycle: int, finished: bool) -> Row:
+    run = layout.key.run_id(writer, cycle)
+    start, end = identity.moment(layout.key, writer, cycle), end_time(layout.key, writer, cycle)
+    ending = ("FINISHED", start, end) if finished else ("RUNNING", start, None)
+    return (run, run_name(run), *ending, "active", EXPERIMENT)
+
+
+class MemorySession:
+    """Answers the read-back's statements from a `Stored`, a few rows at a time."""
+
+    dialect = DIALECT
+
+    def __init__(self, stored: Stored, size: int) -> None:
+        self._stored, self._size = stored, size
+
+    async def stream(self, statement: str, low: str, high: str) -> AsyncIterator[Sequence[Row]]:
+        found = re.search(r"FROM (\w+)", statement)
+        assert found is not None
+        name = {"latest_metrics": "latest"}.get(found[1], found[1])
+        rows = [row for row in getattr(self._stored, name) if low <= row[0] < high]
+        if "ORDER BY" in statement:
+            rows.sort(key=lambda row: row[:5])
+        for start in range(0, len(rows), self._size):
+            yield rows[start : start + self._size]
+
+
+def check(stored: Stored, layout: Layout, statuses: Statuses, size: int = 3) -> Tally:
+    """Read a store in memory back, ``size`` rows at a time."""
+    session: Any = MemorySession(stored, size)
+    return asyncio.run(read_back(session, Expected(layout, statuses, EXPERIMENT)))
+
+
+_INSERTS = {
+    "metrics": "INSERT INTO metrics (run_uuid, key, step, timestamp, value, is_nan) VALUES (?, ?, ?, ?, ?, ?)",
+    "latest": "INSERT INTO latest_metrics (run_uuid, key, step, timestamp, value, is_nan) VALUES (?, ?, ?, ?, ?, ?)",
+    "params": "INSERT INTO params (run_uuid, key, value) VALUES (?, ?, ?)",
+    "tags": "INSERT INTO tags (run_uuid, key, value) VALUES (?, ?, ?)",
+    "runs": "INSERT INTO runs (run_uuid, name, status, start_time, end_time, lifecycle_stage, experiment_id) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+}
+
+
+@cache
+def mlflow_schema() -> bytes:
+    """An empty SQLite file with MLflow's own schema; made once, as that takes seconds."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "mlflow.db")
+        path.touch()
+        asyncio.run(schema.create(StoreUrl("sqlite", path=path), folder))
+        return path.read_bytes()
+
+
+def check_in_sqlite(stored: Stored, layout: Layout, statuses: Statuses, folder: Path) -> Tally:
+    """Write the rows into a file that has MLflow's schema, then read it back through the store's own session."""
+    path = folder / "store.db"
+    path.write_bytes(mlflow_schema())
+    with sqlite3.connect(path) as db:
+        for name, statement in _INSERTS.items():
+            db.executemany(statement, getattr(stored, name))
+    db.close()
+
+    async def whole() -> Tally:
+        session = await store_for(StoreUrl("sqlite", path=path)).connect()
+        try:
+            return await read_back(session, Expected(layout, statuses, EXPERIMENT))
+        finally:
+            await session.close()
+
+    return asyncio.run(whole())
+
+
+def wrong(tally: Tally) -> dict[str, int]:
+    """What makes a result broken, by name, without the zeros."""
+    named = {name: getattr(tally, name) for name in ("lost", "duplicated", "corrupted", "unexpected")}
+    return {name: count for name, count in {**named, **tally.invariants}.items() if count}
+
+
+def bits_of(value: float) -> Iterator[float]:
+    """``value`` with each single bit flipped, from the lowest to the sign; NaN is left out: no store keeps one."""
+    word = np.float64(value).view(np.uint64)
+    for bit in range(64):
+        other = float((word ^ np.uint64(1 << bit)).view(np.float64))
+        if other == other:  # noqa: PLR0124
+            yield other
+
+
+PERCENTILES = Percentiles(p50=1.0, p90=2.0, p95=3.0, p99=4.0, p999=None, max=9.0, n=1000)
+LATENCIES = Latency(service=PERCENTILES, response=PERCENTILES)
+
+
+def a_cell(**changes: object) -> Cell:
+    """A cell of MySQL in which all is well; ``changes`` are not checked."""
+    rounds: list[float | None] = [100.0, 101.0, 99.0, 100.0]
+    cell = Cell(
+        candidate="mysql",
+        store="mysql",
+        driver="direct",
+        workload="log_metric",
+        concurrency=20,
+        reference=False,
+        rounds=4,
+        seconds=8.0,
+        ops_ok=1000,
+        ops_failed=0,
+        ops_unknown=0,
+        ops_retried=0,
+        metrics_per_s=100.0,
+        ops_per_s=100.0,
+        success_rate=1.0,
+        latency_ms=LATENCIES,
+        read_latency_ms=None,
+        operations={"log_metric": Operation(ok=1000, failed=0, unknown=0, reads=False, latency_ms=LATENCIES)},
+        errors={},
+        lock_errors=0,
+        deadlocks=0,
+        referee={"deadlocks": 0.0, "lock_waits": None},
+        integrity=Integrity(checked=True, attempted=1000, acknowledged=1000, stored=1000),
+        generator=Generator(cpu_share=0.4, loop_lag_p99_ms=2.0),
+        intervals={"metrics_per_s": (98.0, 102.0), "p99_ms": None},
+        per_round={"metrics_per_s": rounds, "p99_ms": rounds},
+        timeline=[TimelinePoint(round=0, second=0, metrics=100, lock_errors=0)],
+    )
+    return cell.model_copy(update=changes)
+
+
+def a_criterion(**changes: object) -> Criterion:
+    """A criterion that holds; ``changes`` are not checked."""
+    criterion = Criterion(
+        candidate="mysql",
+        name="write tail",
+        expression="p99_ms <= 500",
+        field="p99_ms",
+        driver="direct",
+        workload="log_metric",
+        concurrency=20,
+        comparison="<=",
+        limit=500.0,
+        target="<= 500",
+        measured=100.0,
+        unit="ms",
+        interval=(98.0, 102.0),
+        outcome="pass",
+        gating=True,
+        reference=False,
+        reason="90 % interval 98 to 102",
+        rounds_needed=None,
+    )
+    return criterion.model_copy(update=changes)
+
+
+def a_result(**changes: object) -> Results:
+    """A whole run of one candidate; ``changes`` are not checked."""
+    run = Run(
+        id="20250101T000000Z-quick",
+        scenario="quick",
+        title="a title",
+        started="2025-01-01T00:00:00+00:00",
+        ended="2025-01-01T00:01:00+00:00",
+        seconds=60.0,
+        seed=1,
+        rounds=4,
+        command="trackbench run quick",
+        mlflow_version="3.17.2",
+        authentication="none",
+        network="loopback",
+        loop="closed",
+        interrupted=False,
+        trials_planned=4,
+        trials_done=4,
+    )
+    result = Results(
+        run=run,
+        environment={"cores": "2"},
+        candidates=[],
+        cells=[a_cell()],
+        criteria=[a_criterion()],
+        verdicts={"mysql": "pass"},
+        reasons={"mysql": "all hold"},
+        verdict="pass",
+        exit_code=0,
+        notes=["żółć 🜚"],
+    )
+    return result.model_copy(update=changes)

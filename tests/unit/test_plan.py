@@ -1,0 +1,147 @@
+"""The order of execution: every cell once a round, and a linear drift of the machine cancels out."""
+
+from collections import Counter, defaultdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench import scenario as scenarios
+from bench.errors import BadInput
+from bench.plan import Overrides, Trial, plan
+from bench.scenario import CandidateSpec, CellSpec, Scenario, WorkloadSpec
+
+Cell = tuple[str, str, int]
+
+
+def make(cells: list[CellSpec], candidates: tuple[str, ...] = ("a", "b"), rounds: int = 4) -> Scenario:
+    return Scenario(
+        title="t",
+        rounds=rounds,
+        warmup_s=0.25,
+        duration_s=3.0,
+        candidates={name: CandidateSpec(store="sqlite") for name in candidates},
+        workloads={cell.workload: WorkloadSpec(kind="log_metric") for cell in cells},
+        cells=cells,
+    )
+
+
+def cell(trial: Trial) -> Cell:
+    return trial.candidate, trial.workload, trial.concurrency
+
+
+def by_round(trials: list[Trial]) -> list[list[str]]:
+    rounds: dict[int, list[str]] = defaultdict(list)
+    for trial in trials:
+        rounds[trial.round].append(f"{trial.candidate}{trial.concurrency}")
+    return [rounds[n] for n in sorted(rounds)]
+
+
+def test_the_order_is_abba() -> None:
+    trials = plan(make([CellSpec(workload="w", concurrency=[1, 5])]), Overrides())
+    there, back = ["a1", "b1", "a5", "b5"], ["b5", "a5", "b1", "a1"]
+    assert by_round(trials) == [there, back, there, back]
+    assert [trial.number for trial in trials] == list(range(1, 17))
+    assert [trial.round for trial in trials] == sorted(trial.round for trial in trials)
+
+
+def test_a_cell_with_fewer_rounds_takes_the_outermost() -> None:
+    cells = [CellSpec(workload="w", concurrency=[1]), CellSpec(workload="v", concurrency=[9], rounds=2)]
+    assert by_round(plan(make(cells, ("a",), rounds=6), Overrides())) == [
+        ["a1", "a9"], ["a1"], ["a1"], ["a1"], ["a1"], ["a9", "a1"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wanted", "taken"), [(1, [0]), (2, [0, 5]), (3, [0, 1, 5]), (4, [0, 1, 4, 5]), (6, range(6)), (99, range(6))]
+)
+def test_which_rounds_a_cell_takes(wanted: int, taken: list[int]) -> None:
+    trials = plan(make([CellSpec(workload="w", concurrency=[1], rounds=wanted)], ("a",), rounds=6), Overrides())
+    assert [trial.round for trial in trials] == list(taken)
+
+
+cell_specs = st.lists(
+    st.builds(
+        CellSpec,
+        workload=st.sampled_from(["w", "v", "u"]),
+        concurrency=st.lists(st.integers(1, 50), min_size=1, max_size=3, unique=True),
+        rounds=st.sampled_from([None, 2, 4, 8]),
+    ),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda spec: spec.workload,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(cell_specs, st.integers(1, 4), st.integers(1, 5))
+def test_over_even_rounds_a_linear_drift_cancels(cells: list[CellSpec], candidates: int, half: int) -> None:
+    """The mean place in time is the same for every cell, whatever their rounds."""
+    trials = plan(make(cells, tuple("abcd"[:candidates]), rounds=2 * half), Overrides())
+    places: dict[Cell, list[int]] = defaultdict(list)
+    for trial in trials:
+        places[cell(trial)].append(trial.number)
+    assert {sum(numbers) / len(numbers) for numbers in places.values()} == {(len(trials) + 1) / 2}
+
+
+@settings(max_examples=60, deadline=None)
+@given(cell_specs, st.integers(1, 3), st.integers(1, 9))
+def test_each_round_takes_a_cell_once(cells: list[CellSpec], candidates: int, rounds: int) -> None:
+    trials = plan(make(cells, tuple("abc"[:candidates]), rounds=rounds), Overrides())
+    counts = Counter((trial.round, cell(trial)) for trial in trials)
+    assert set(counts.values()) == {1}
+    expected = sum(len(spec.concurrency) * candidates * min(spec.rounds or rounds, rounds) for spec in cells)
+    assert len(trials) == expected
+    assert [trial.number for trial in trials] == list(range(1, expected + 1))
+
+
+@pytest.mark.parametrize("name", scenarios.known())
+@pytest.mark.parametrize("levels", [(5,), (1, 5, 20)])
+def test_other_levels_on_the_command_line_repeat_no_cell(name: str, levels: tuple[int, ...]) -> None:
+    """Two of a scenario's cells may differ by their levels only; with other levels they are one and the same."""
+    trials = plan(scenarios.load(name).scenario, Overrides(concurrency=levels))
+    counts = Counter((trial.round, cell(trial)) for trial in trials)
+    assert [place for place, n in counts.items() if n > 1] == []
+    assert {trial.concurrency for trial in trials} == set(levels)
+
+
+TWICE = """
+title = "t"
+[candidates.sqlite]
+store = "sqlite"
+[workloads.w]
+kind = "log_metric"
+[[cells]]
+workload = "w"
+concurrency = [1, 5]
+[[cells]]
+workload = "w"
+concurrency = [5]
+"""
+
+
+@pytest.mark.parametrize("text", [TWICE, TWICE.replace("[1, 5]", "[1, 1]")])
+def test_a_cell_that_is_named_twice_is_refused_or_taken_once(text: str) -> None:
+    try:
+        scenario = scenarios.parse_text(text, "x.toml")
+    except BadInput as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        return
+    counts = Counter((trial.round, cell(trial)) for trial in plan(scenario, Overrides()))
+    assert set(counts.values()) == {1}
+
+
+def test_times_come_from_the_command_line_then_the_cell_then_the_scenario() -> None:
+    plain = CellSpec(workload="w", concurrency=[1])
+    special = CellSpec(workload="v", concurrency=[1], warmup_s=0.0, duration_s=7.0, count=12)
+    scenario = make([plain, special], ("a",), rounds=1)
+    first, second = plan(scenario, Overrides())
+    assert (first.warmup_s, first.duration_s, first.count) == (0.25, 3.0, None)
+    assert (second.warmup_s, second.duration_s, second.count) == (0.0, 7.0, 12)
+    assert [trial.duration_s for trial in plan(scenario, Overrides(duration_s=0.5))] == [0.5, 0.5]
+
+
+def test_rounds_and_levels_of_the_command_line_win() -> None:
+    scenario = make([CellSpec(workload="w", concurrency=[1, 5], rounds=2)], ("a",), rounds=8)
+    assert by_round(plan(scenario, Overrides(rounds=4))) == [["a1", "a5"], ["a5", "a1"]] * 2
+    assert by_round(plan(scenario, Overrides(concurrency=(3,)))) == [["a3"], ["a3"]]

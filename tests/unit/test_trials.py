@@ -1,0 +1,176 @@
+"""From samples to figures: latency by when an operation began, throughput by when it ended."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.judge.trials import Window, figures
+from bench.outcome import ErrorKind, Outcome
+from bench.results import Percentiles
+from bench.samples import Samples
+from bench.trial_record import TrialRecord
+from bench.workload import OPERATIONS, Workload
+
+S, MS = 1_000_000_000, 1_000_000
+WINDOW = Window(10 * S, 12 * S)
+SINGLE = Workload("w", "log_metric")
+BATCH = Workload("b", "log_batch", metrics=25)
+Row = tuple[int, int, int, str, Outcome, ErrorKind, int]
+OK, FAIL, INFO = Outcome.OK, Outcome.FAIL, Outcome.INFO
+
+
+def row(
+    start: float, end: float, name: str = "log_metric", outcome: Outcome = OK, error: ErrorKind = ErrorKind.NONE,
+    attempts: int = 1, lag: float = 0.0,
+) -> Row:  # fmt: skip
+    """An operation; times in seconds."""
+    begin = round(start * S)
+    return (begin - round(lag * S), begin, round(end * S), name, outcome, error, attempts)
+
+
+def samples(rows: list[Row]) -> Samples:
+    columns = [np.array([each[n] for each in rows], dtype=np.int64) for n in range(3)]
+    kinds = np.array([OPERATIONS.index(each[3]) for each in rows], dtype=np.uint8)
+    rest = [np.array([each[n] for each in rows], dtype=np.uint8) for n in (4, 5, 6)]
+    return Samples(columns[0], columns[1], columns[2], kinds, *rest, np.zeros(len(rows), dtype=np.uint16))
+
+
+def of(rows: list[Row], workload: Workload = SINGLE, retried: dict[str, int] | None = None) -> TrialRecord:
+    fields = figures(samples(rows), WINDOW, workload, retried or {})
+    return TrialRecord(
+        number=1, round=0, candidate="c", store="sqlite", driver="direct", workload="w", concurrency=1, started="",
+        **fields,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_percentiles_of_known_samples() -> None:
+    """Service times of 1 to 1000 ms, begun 1.5 times as late as planned."""
+    found = of([row(10.5, 10.5 + n / 1000, lag=0.25) for n in range(1, 1001)])
+    assert found.write_service == Percentiles(p50=500.0, p90=900.0, p95=950.0, p99=990.0, max=1000.0, n=1000)
+    assert found.write_response == Percentiles(p50=750.0, p90=1150.0, p95=1200.0, p99=1240.0, max=1250.0, n=1000)
+    assert found.read_service == found.read_response == Percentiles()
+    assert found.seconds == 2.0
+
+
+def test_latency_is_of_those_that_began_and_throughput_of_those_that_ended() -> None:
+    rows = [
+        row(9.9, 10.1),  # began before, ended within
+        row(10.0, 10.2),  # began at the very first moment
+        row(11.9, 15.0),  # began within, ended long after
+        row(12.0, 12.1),  # began at the very end: outside
+        row(9.0, 9.5),  # wholly before
+        row(9.0, 10.0),  # ended at the very first moment
+        row(11.0, 12.0),  # ended at the very end: outside
+    ]
+    found = of(rows)
+    assert found.write_service.n == 3
+    assert found.write_service.max == pytest.approx(3100.0)
+    assert found.ops_ok == 3
+    assert found.ops_per_s == 3 / 2
+    assert found.metrics_per_s == 3 / 2
+
+
+def test_only_what_ended_ok_is_throughput() -> None:
+    rows = [row(10.1, 10.2), row(10.1, 10.2, outcome=FAIL), row(10.1, 10.2, outcome=INFO)]
+    found = of(rows)
+    assert (found.ops_ok, found.ops_failed, found.ops_unknown) == (1, 1, 1)
+    assert found.ops_per_s == found.metrics_per_s == 0.5
+
+
+def test_metrics_are_counted_by_the_operation_that_stores_them() -> None:
+    found = of([row(10.1, 10.2, "log_batch"), row(10.1, 10.2, "search_runs"), row(10.1, 10.2, "log_param")], BATCH)
+    assert found.metrics_per_s == 12.5
+    assert found.ops_per_s == 1.5
+    train = of([row(10.1, 10.2), row(10.1, 10.2, "create_run")], Workload("t", "train"))
+    assert train.metrics_per_s == 0.5
+    assert of([row(10.1, 10.2, "get_run")], Workload("r", "read")).metrics_per_s is None
+
+
+def test_reads_and_writes_have_latencies_of_their_own() -> None:
+    reads = [row(10.1, 10.3, name) for name in ("search_runs", "metric_history", "get_run")]
+    writes = [row(10.1, 10.2, name) for name in ("log_metric", "log_batch", "create_run", "bulk_insert")]
+    found = of(reads + writes)
+    assert (found.read_service.n, found.write_service.n) == (3, 4)
+    assert (found.read_response.max, found.write_response.max) == (pytest.approx(200.0), pytest.approx(100.0))
+    assert {name for name, kind in found.operations.items() if kind.reads} == {
+        "search_runs", "metric_history", "get_run",
+    }  # fmt: skip
+    assert sum(kind.ok for kind in found.operations.values()) == 7
+
+
+def test_each_kind_has_its_own_counts() -> None:
+    rows = [row(10, 10.1), row(10, 10.1, outcome=FAIL), row(10, 10.2, "set_tag", INFO), row(9, 10.2, "log_param")]
+    kinds = of(rows).operations
+    assert set(kinds) == {"log_metric", "set_tag"}
+    assert (kinds["log_metric"].ok, kinds["log_metric"].failed, kinds["log_metric"].unknown) == (1, 1, 0)
+    assert (kinds["set_tag"].ok, kinds["set_tag"].unknown) == (0, 1)
+    assert kinds["set_tag"].latency_ms.service.max == pytest.approx(200.0)
+
+
+def test_errors_are_of_every_attempt() -> None:
+    busy, deadlock = ErrorKind.SQLITE_BUSY, ErrorKind.MYSQL_1213_DEADLOCK
+    rows = [
+        row(10.1, 10.2, outcome=FAIL, error=busy),
+        row(10.1, 10.2, outcome=FAIL, error=deadlock, attempts=3),
+        row(10.1, 10.2, outcome=INFO, error=ErrorKind.TIMEOUT),
+        row(10.1, 10.2, attempts=2),
+        row(9.1, 10.2, outcome=FAIL, error=busy),  # began before the window
+    ]
+    found = of(rows, retried={"mysql_1213_deadlock": 2, "pg_40001_serialization": 1})
+    assert found.errors == {"sqlite_busy": 1, "mysql_1213_deadlock": 3, "timeout": 1, "pg_40001_serialization": 1}
+    assert found.lock_errors == 5
+    assert found.deadlocks == 3
+    assert found.ops_retried == 2
+
+
+@pytest.mark.parametrize("kind", list(ErrorKind))
+def test_which_errors_are_lock_errors(kind: ErrorKind) -> None:
+    locks = {"sqlite_busy", "sqlite_busy_snapshot", "sqlite_locked", "pg_40001_serialization", "pg_40p01_deadlock",
+             "pg_55p03_lock_not_available", "mysql_1205_lock_wait_timeout", "mysql_1213_deadlock",
+             "mysql_3572_nowait"}  # fmt: skip
+    found = of([row(10.1, 10.2, outcome=FAIL, error=kind)])
+    assert found.lock_errors == (kind.label in locks) == kind.is_lock
+    assert found.timeline[0].lock_errors == (kind.label in locks)
+    assert found.deadlocks == (kind.label in {"pg_40p01_deadlock", "mysql_1213_deadlock"})
+    assert found.errors == ({} if kind is ErrorKind.NONE else {kind.label: 1})
+
+
+def test_a_trial_without_samples_has_zeros_and_no_percentiles() -> None:
+    found = of([])
+    assert (found.ops_ok, found.ops_per_s, found.metrics_per_s, found.errors) == (0, 0.0, 0.0, {})
+    assert found.write_service == found.read_response == Percentiles()
+    assert [point.metrics for point in found.timeline] == [0, 0]
+    assert found.operations == {}
+
+
+def test_a_window_of_no_length_does_not_divide_by_zero() -> None:
+    fields = figures(samples([row(1, 2)]), Window(5, 5), SINGLE, {})
+    assert fields["ops_per_s"] == 0.0
+
+
+operations = st.builds(
+    row,
+    st.floats(9, 13),
+    st.floats(9, 16),
+    st.sampled_from(["log_batch", "get_run", "log_metric"]),
+    st.sampled_from([OK, FAIL, INFO]),
+    st.sampled_from([ErrorKind.NONE, ErrorKind.SQLITE_BUSY, ErrorKind.TIMEOUT]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(operations, max_size=40), st.integers(1, 2_900_000_000))
+def test_the_timeline_adds_up(rows: list[Row], length: int) -> None:
+    window = Window(10 * S, 10 * S + length)
+    fields = figures(samples(rows), window, BATCH, {})
+    timeline: list = fields["timeline"]  # type: ignore[assignment,type-arg]
+    assert len(timeline) == -(-length // S)
+    ended = [each for each in rows if window.begin_ns <= each[2] < window.end_ns]
+    good = [each for each in ended if each[4] is OK and each[3] == "log_batch"]
+    assert sum(point.metrics for point in timeline) == 25 * len(good)
+    assert fields["metrics_per_s"] == pytest.approx(25 * len(good) / (length / S))
+    assert sum(point.lock_errors for point in timeline) == sum(each[5] is ErrorKind.SQLITE_BUSY for each in ended)
+    for second, point in enumerate(timeline):
+        inside = [each for each in good if (each[2] - window.begin_ns) // S == second]
+        assert point.metrics == 25 * len(inside)
