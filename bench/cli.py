@@ -149,13 +149,13 @@ def report(folders: tuple[Path, ...]) -> None:
 def _urls(stores: tuple[str, ...]) -> dict[str, Any]:
     """The URLs among the --store options, by store name."""
     from bench.stores import class_of
-    from bench.stores.url import from_option, hide_password
+    from bench.stores.url import from_option
 
     urls = {}
     for option in stores:
         name, given, value = option.partition("=")
-        if "://" in name:
-            raise BadInput(f"--store {hide_password(name)}: wants NAME=URL, as in --store postgresql=postgresql://…")
+        if not name.isalnum():  # perhaps a URL: not to be repeated, it may hold a password
+            raise BadInput("--store: wants NAME or NAME=URL, as in --store postgresql=postgresql://…")
         class_of(name)
         if given:
             urls[name] = from_option(name, value)
@@ -184,7 +184,8 @@ def _until_signal(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
         def stop(code: ExitCode) -> None:
             caught.append(code)
-            task.cancel()
+            if len(caught) == 1:  # a second signal must not cut the clean-up short
+                task.cancel()
 
         loop.add_signal_handler(signal.SIGINT, stop, ExitCode.INTERRUPTED)
         loop.add_signal_handler(signal.SIGTERM, stop, ExitCode.TERMINATED)

@@ -21,7 +21,7 @@ from bench.plan import Overrides, Trial, plan
 from bench.results import Candidate, Cell, Criterion, Results, Run
 from bench.scenario import LoadedScenario, Scenario, cells_of
 from bench.servers import places
-from bench.stand import Stand, cache_folder, fill, stand
+from bench.stand import Stand, cache_folder, fill, one_line, stand
 from bench.stores import schema
 from bench.stores.url import StoreUrl
 from bench.trial import Setting, check_prefill, run_trial
@@ -65,6 +65,7 @@ class _State:
     records: list[TrialRecord] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def new_folder(out: Path, scenario: str, now: datetime) -> Path:
@@ -133,7 +134,7 @@ async def _carry_out(request: Request, folder: Path, watcher: Watcher, state: _S
             ready = await stack.enter_async_context(
                 stand(name, spec, request.urls.get(spec.store), cache_folder(), watcher.say, keep=request.keep)
             )
-            stack.push_async_callback(_remove_ours, ready)
+            stack.push_async_callback(_remove_ours, ready, watcher, state)
             _check_connections(ready, trials)
             stands[name] = ready
         for name, ready in stands.items():
@@ -166,11 +167,17 @@ def _check_connections(ready: Stand, trials: Sequence[Trial]) -> None:
         )
 
 
-async def _remove_ours(ready: Stand) -> None:
-    """Take everything of ours out of a database that the user gave."""
-    if ready.theirs:
+async def _remove_ours(ready: Stand, watcher: Watcher, state: _State) -> None:
+    """Take everything of ours out of a database that the user gave; if that can't be done, say what is left."""
+    if not ready.theirs:
+        return
+    try:
         await ready.renew()
         await ready.remove_all()
+    except Exception as error:
+        left = f"{ready.name}: rows of ours may be left, in experiments named trackbench-…: {one_line(error)}"
+        state.notes.append(left)
+        watcher.say(left)
 
 
 async def _add_prefill_check(name: str, ready: Stand, state: _State) -> None:
@@ -206,6 +213,7 @@ def _conclude(request: Request, folder: Path, state: _State, ending: tuple[datet
         trials_done=len(state.records),
     )
     found = judge_records(scenario, state.records, state.candidates, run_facts, state.facts)
+    found = found.model_copy(update={"notes": [*found.notes, *state.notes]})
     found.write(folder)
     _write_environment(folder, state)
     return found

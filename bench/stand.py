@@ -153,10 +153,11 @@ def _as_bad_input(store: Store, theirs: bool) -> Iterator[None]:
     except Exception as error:
         kind = store.classify(error)
         what = "is it an MLflow database, reachable, with the right user and password?" if theirs else "see the log"
-        raise BadInput(f"{store.url}: can't be used ({kind.label}: {_one_line(error)}); {what}") from error
+        raise BadInput(f"{store.url}: can't be used ({kind.label}: {one_line(error)}); {what}") from error
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """An exception's text on one line, for messages."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
@@ -181,6 +182,11 @@ async def _ensure_schema(store: Store, session: Session, cache: Path, name: str,
 
 async def fill(ready: Stand, wanted: Prefill, key: TrialKey, name: str) -> None:
     """Prefill a stand in an experiment of this name, and take the row counts that later ones are reconciled with."""
+    with _as_bad_input(ready.store, ready.theirs):
+        await _fill(ready, wanted, key, name)
+
+
+async def _fill(ready: Stand, wanted: Prefill, key: TrialKey, name: str) -> None:
     if wanted.runs:
         experiment_id = await ready.create_experiment(name, key.prefix)
         ready.filled = await prefill.fill(ready.tracking, key, wanted, experiment_id, ready.artifact_root)

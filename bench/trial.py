@@ -17,7 +17,7 @@ from bench.judge.trials import Window, figures
 from bench.plan import Trial
 from bench.results import Generator, Integrity
 from bench.scenario import Scenario
-from bench.stand import Stand
+from bench.stand import Stand, one_line
 from bench.stores.base import Counters
 from bench.trial_record import TrialRecord
 from bench.workload import Layout
@@ -59,7 +59,7 @@ async def run_trial(trial: Trial, setting: Setting, stand: Stand) -> TrialRecord
         fields = await _measure(trial, setting, stand, layout, folder)
         await stand.remove_trials()
     except Exception as error:  # a trial that can't be measured must not cost the run its other trials
-        fields = {**fields, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        fields = {**fields, "error": f"{type(error).__name__}: {one_line(error)}"}
         with suppress(Exception):  # a server that is gone shows in the next trial's error
             await stand.renew()
     record = TrialRecord(
@@ -121,12 +121,12 @@ async def _load(
     await stand.session.rollback()
     peaks: dict[str, float] = {}
     over = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_watch_gauges(stand, peaks, over))
-        try:
-            load = await _drive(job)
-        finally:
-            over.set()  # not a cancellation: that would close the connection in the middle of a query
+    watch = asyncio.create_task(_watch_gauges(stand, peaks, over))
+    try:
+        load = await _drive(job)
+    finally:
+        over.set()  # not a cancellation: that would close the connection in the middle of a query
+        await watch
     after: Counters = await stand.store.counters(stand.session)
     await stand.session.rollback()
     referee: dict[str, float | None] = {**after.since(before), **peaks}

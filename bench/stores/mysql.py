@@ -15,7 +15,7 @@ _KINDS = {
     1213: ErrorKind.MYSQL_1213_DEADLOCK,
     3572: ErrorKind.MYSQL_3572_NOWAIT,
     3024: ErrorKind.TIMEOUT,
-    1040: ErrorKind.POOL_EXHAUSTED,
+    **dict.fromkeys((1040, 1203, 1226), ErrorKind.POOL_EXHAUSTED),
     1021: ErrorKind.DISK_FULL,
     1114: ErrorKind.DISK_FULL,
     **dict.fromkeys((1053, 2003, 2006, 2013, 2055), ErrorKind.CONNECTION),
