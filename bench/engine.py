@@ -7,6 +7,7 @@ A frame is a 4-byte big-endian length and as many bytes of JSON. Started by `ben
 """
 
 import asyncio
+import gc
 import json
 import os
 import struct
@@ -207,4 +208,5 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what the imports made is never garbage, and need not be looked through while the load runs
     uvloop.run(_main())

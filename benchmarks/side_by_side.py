@@ -23,7 +23,7 @@ WARMUP_S, SECONDS = 0.5, 3.0
 Contender = Callable[[], Awaitable[float]]
 
 
-async def compare(what: str, ours: Contender, theirs: Contender, pairs: int = 6, target: float | None = None) -> None:
+async def compare(what: str, ours: Contender, theirs: Contender, pairs: int = 12, target: float | None = None) -> None:
     """Measure both in turn, order reversed each time, and print the ratio of their rates."""
     first, second = [], []
     for pair in range(pairs):
