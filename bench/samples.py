@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+Table = NDArray[np.int64]  # one row a sample, FIELDS words each
 FIELDS = 4  # scheduled, start, end, code: the 64-bit words of one sample in the recorder
 
 SCHEMA = pa.schema(
@@ -65,9 +66,8 @@ class Samples:
         return np.asarray((self.end_ns - self.scheduled_ns) / 1e6)
 
 
-def unpack(words: "array[int]") -> Samples:
-    """Turn the recorder's flat words into columns."""
-    table = np.frombuffer(words, dtype=np.int64).reshape(-1, FIELDS)
+def unpack(table: Table) -> Samples:
+    """Turn the recorder's words into columns."""
     packed = table[:, 3]
     return Samples(
         table[:, 0].copy(),
@@ -89,9 +89,9 @@ class Recorder:
         self.record: Callable[[tuple[int, int, int, int]], None] = self._words.extend
         self._file = path.open("wb")
 
-    def drain(self) -> Samples:
-        """Append what was recorded since the last call to the file and return it."""
-        taken = unpack(self._words)
+    def drain(self) -> Table:
+        """Append what was recorded since the last call to the file and return it, not unpacked: the load waits."""
+        taken = np.array(self._words, dtype=np.int64).reshape(-1, FIELDS)
         self._words.tofile(self._file)
         self._file.flush()
         del self._words[:]
@@ -109,8 +109,8 @@ def compact(raw: Path, parquet: Path, epoch_ns: int) -> None:
         return
     with raw.open("rb") as source, pq.ParquetWriter(parquet, SCHEMA, compression="zstd") as target:
         while chunk := source.read(FIELDS * 8 * _ROW_GROUP):
-            words = array("q", chunk[: len(chunk) // (FIELDS * 8) * FIELDS * 8])
-            part = unpack(words)
+            whole = len(chunk) // (FIELDS * 8) * FIELDS * 8  # a killed engine may have torn the last sample
+            part = unpack(np.frombuffer(chunk[:whole], dtype=np.int64).reshape(-1, FIELDS))
             for name in ("scheduled_ns", "start_ns", "end_ns"):
                 getattr(part, name)[:] -= epoch_ns
             target.write_table(pa.table([getattr(part, name) for name in SCHEMA.names], schema=SCHEMA))

@@ -36,6 +36,14 @@ class Setting:
     folder: Path
 
 
+class EngineFailed(Exception):
+    """The engine could not do its job; ``epoch_ns`` is when its load began, 0 if it did not."""
+
+    def __init__(self, message: str, epoch_ns: int) -> None:
+        super().__init__(message)
+        self.epoch_ns = epoch_ns
+
+
 @dataclass(frozen=True)
 class _Load:
     """What the engine said of a trial's load."""
@@ -84,7 +92,11 @@ async def _measure(trial: Trial, setting: Setting, stand: Stand, layout: Layout,
     experiment_id = await stand.create_experiment(f"trackbench-{setting.run_id}-{trial.number}", layout.key.prefix)
     for place in layout.setup_runs():
         await stand.tracking.create_run(run_row(layout.key, *place, experiment_id, stand.artifact_root))
-    load, referee = await _load(trial, setting, stand, (layout, experiment_id, folder))
+    try:
+        load, referee = await _load(trial, setting, stand, (layout, experiment_id, folder))
+    except EngineFailed as error:  # the ledger still says what it had sent
+        samples.compact(folder / "samples.raw", folder / "samples.parquet", error.epoch_ns)
+        return {"error": str(error), "integrity": await _check(stand, layout, folder, experiment_id)}
     samples.compact(folder / "samples.raw", folder / "samples.parquet", load.epoch_ns)
     taken = samples.load(folder / "samples.parquet")
     integrity = await _check(stand, layout, folder, experiment_id)
@@ -139,22 +151,22 @@ async def _drive(job: Job) -> _Load:
     """Run the engine to its end.
 
     Raises:
-        RuntimeError: the engine could not connect, or ended without its last frame.
+        EngineFailed: the engine could not connect, or ended without its last frame.
     """
     epoch = 0
     end: dict[str, Any] | None = None
     async with engine(job) as process:
         async for frame in process.frames():
             if frame["event"] == "failed":
-                raise RuntimeError(f"writers could not connect ({frame['error']}): {frame['message']}")
+                raise EngineFailed(f"writers could not connect ({frame['error']}): {frame['message']}", epoch)
             if frame["event"] == "ready":
                 epoch = int(str(frame["epoch_ns"]))
             if frame["event"] == "end":
                 end = cast(dict[str, Any], frame)
     if end is None:
-        raise RuntimeError("the engine ended before its trial did; see engine.log in the trial's folder")
+        raise EngineFailed("the engine ended before its trial did; see engine.log in the trial's folder", epoch)
     if end["faults"]:
-        raise RuntimeError(f"a writer broke down: {end['faults'][0]}")
+        raise EngineFailed(f"a writer broke down: {end['faults'][0]}", epoch)
     saturated = end["cpu_share"] > GENERATOR_LIMIT
     generator = Generator(
         cpu_share=end["cpu_share"],

@@ -54,7 +54,7 @@ class Writer:
         self._ledger = ledger.Ledger(ledger.path_of(Path(job.folder), index))
         self._open = -1  # the commit that is reserved and not yet decided
         self._highest = -1
-        self._committed = 0  # commits of the attempt in flight that the database has acknowledged
+        self._committed = 0  # commits of the operation in flight that the database has acknowledged
         self._block: list[Metric] = []
         self._block_start = 0
         self._codes = {name: code(number, _OK, writer=index) for number, name in enumerate(OPERATIONS)}
@@ -115,12 +115,13 @@ class Writer:
         """Reads spread evenly among writes; nothing but reads for kind ``read``."""
         work = self._job.workload
         share = work.read_share if work.kind == "mixed" else 1.0
+        action = self._action
         done = writes = 0
         while not self._is_over(done):
             if int((done + 1) * share) > int(done * share):
                 await self._read(done)
             else:
-                await self._operate(work.operation, self._action, writes)
+                await self._operate(work.operation, action, writes)
                 writes += 1
             done += 1
 
@@ -136,12 +137,12 @@ class Writer:
         actions = {"log_metric": self._log_metric, "log_batch": self._log_batch, "bulk_insert": self._bulk}
         return actions[self._job.workload.operation]
 
-    async def _log_metric(self, number: int) -> None:
-        await self._commit(number, self._tracking_now.log_metrics, self._run_id, self._metrics(number, 1))
+    def _log_metric(self, number: int) -> Awaitable[None]:
+        return self._commit(number, self._tracking_now.log_metrics, self._run_id, self._metrics(number, 1))
 
-    async def _bulk(self, number: int) -> None:
+    def _bulk(self, number: int) -> Awaitable[None]:
         metrics = self._metrics(number * self._batch, self._batch)
-        await self._commit(number, self._tracking_now.bulk_metrics, self._run_id, metrics)
+        return self._commit(number, self._tracking_now.bulk_metrics, self._run_id, metrics)
 
     async def _log_batch(self, number: int) -> None:
         work, layout, tracking, run_id = self._job.workload, self._layout, self._tracking_now, self._run_id
@@ -213,8 +214,8 @@ class Writer:
     def _is_over(self, done: int) -> bool:
         return self._stopping or done >= self._count
 
-    async def _single(self, commit: int, method: str, *arguments: Any) -> None:
-        await self._commit(commit, getattr(self._tracking_now, method), *arguments)
+    def _single(self, commit: int, method: str, *arguments: Any) -> Awaitable[None]:
+        return self._commit(commit, getattr(self._tracking_now, method), *arguments)
 
     # One operation, one commit
 
@@ -234,8 +235,8 @@ class Writer:
         self, name: str, action: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], error: BaseException | None
     ) -> bool:
         """After an error: retry as far as the scenario asks for it, then record how it ended."""
-        start, attempts = self.started, 1
-        self.started = 0  # no time limit for the clean-up
+        start, ended, attempts = self.started, now(), 1
+        self.started = 0  # no time limit for the clean-up, which is not part of the operation either
         outcome, kind = Outcome.OK, ErrorKind.NONE
         while error is not None:
             kind, outcome = await self._failed(error)
@@ -244,7 +245,6 @@ class Writer:
             self.retried[kind.label] += 1
             await asyncio.sleep(_MLFLOW_BACKOFF * 2 ** (attempts - 1) * 0.5 + random.uniform(0, _MLFLOW_JITTER))
             attempts += 1
-            self._committed = 0
             self.started = now()
             try:
                 error = None
@@ -252,9 +252,9 @@ class Writer:
                 outcome, kind = Outcome.OK, ErrorKind.NONE
             except (Exception, asyncio.CancelledError) as again:
                 error = again
-            self.started = 0
+            ended, self.started = now(), 0
         number = OPERATIONS.index(name)
-        self._record((start, start, now(), code(number, outcome, kind, attempts, self.index)))
+        self._record((start, start, ended, code(number, outcome, kind, attempts, self.index)))
         return outcome is Outcome.OK
 
     async def _commit(self, commit: int, action: Callable[..., Awaitable[Any]], *arguments: Any) -> None:

@@ -7,7 +7,7 @@ that MySQL must quote; a `Dialect` renders them for a driver.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, Literal, Protocol
@@ -105,8 +105,12 @@ class Session(ABC):
         """Carry out a rendered statement."""
 
     @abstractmethod
-    async def execute_alone(self, statement: str, *args: object) -> None:
-        """Carry out a rendered statement in a transaction of its own, in as few round trips as there can be."""
+    def execute_alone(self, statement: str, *args: object) -> Awaitable[object]:
+        """Carry out a rendered statement in a transaction of its own, in as few round trips as there can be.
+
+        A plain function, so that a store may hand out its driver's own awaitable: the bulk path is measured
+        against bare driver loops, and each coroutine in between costs.
+        """
 
     @abstractmethod
     async def bulk(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:

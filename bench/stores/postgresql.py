@@ -1,6 +1,6 @@
 """PostgreSQL through asyncpg."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import cast
 
 import asyncpg
@@ -67,11 +67,9 @@ class PostgresqlSession(Session):
     async def execute(self, statement: str, *args: object) -> None:
         await self.fetch(statement, *args)
 
-    async def execute_alone(self, statement: str, *args: object) -> None:
+    def execute_alone(self, statement: str, *args: object) -> Awaitable[object]:
         prepared = self._prepared.get(statement)
-        if prepared is None:
-            prepared = self._prepared[statement] = await self.connection.prepare(statement)
-        await prepared.fetch(*args)
+        return self.fetch(statement, *args) if prepared is None else prepared.fetch(*args)
 
     async def bulk(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         records = cast("Sequence[Sequence[object]]", rows)
