@@ -99,11 +99,14 @@ def run(
     loaded = scenarios.load(scenario)
     urls = _urls(stores)
     wanted = loaded.scenario
+    notes: tuple[str, ...] = ()
     if stores:
         wanted = scenarios.with_stores(wanted, [name.partition("=")[0] for name in stores])
+        dropped = [one.name for one in loaded.scenario.criteria if one not in wanted.criteria]
+        notes = tuple(f"Not judged, since the reference did not run: {name}." for name in dropped)
         loaded = loaded.model_copy(update={"scenario": wanted})
     overrides = Overrides(concurrency, rounds, duration)
-    request = runs.Request(loaded, overrides, urls, wanted.seed if seed is None else seed, out, keep)
+    request = runs.Request(loaded, overrides, urls, wanted.seed if seed is None else seed, out, keep, notes)
     folder = runs.new_folder(out, loaded.name, datetime.now(UTC))
     console = Console(stderr=as_json, soft_wrap=True)
     interrupted: _Interrupted | None = None
@@ -151,12 +154,15 @@ def _urls(stores: tuple[str, ...]) -> dict[str, Any]:
     from bench.stores import class_of
     from bench.stores.url import from_option
 
-    urls = {}
+    urls, named = {}, set[str]()
     for option in stores:
         name, given, value = option.partition("=")
         if not name.isalnum():  # perhaps a URL: not to be repeated, it may hold a password
             raise BadInput("--store: wants NAME or NAME=URL, as in --store postgresql=postgresql://…")
         class_of(name)
+        if name in named:
+            raise BadInput(f"--store {name}: given twice; one run judges one database of a kind")
+        named.add(name)
         if given:
             urls[name] = from_option(name, value)
     return urls
@@ -188,7 +194,8 @@ def _until_signal(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
                 task.cancel()
 
         loop.add_signal_handler(signal.SIGINT, stop, ExitCode.INTERRUPTED)
-        loop.add_signal_handler(signal.SIGTERM, stop, ExitCode.TERMINATED)
+        for ending in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(ending, stop, ExitCode.TERMINATED)
         return await task
 
     try:

@@ -82,7 +82,6 @@ class Engine:
             await self._load()
         finally:
             orders.cancel()
-            self._recorder.close()
 
     async def _load(self) -> None:
         epoch = now()
@@ -92,12 +91,16 @@ class Engine:
         background = [asyncio.create_task(self._tick(epoch)), asyncio.create_task(self._probe_lag())]
         finished = asyncio.create_task(self._all_done())
         over = asyncio.create_task(self._over.wait())
-        figures = await self._window(epoch, {finished, over})
+        figures = await self._window(epoch, {finished, over, *background})
         for writer in self._writers:
             writer.stop()
         await finished
+        broken = [task for task in background if task.done()]
         for task in (over, *background):
             task.cancel()
+        for task in broken:
+            task.result()  # raises what ended it: without ticks there are no time limits
+        self._recorder.close()
         retried: Counter[str] = sum((writer.retried for writer in self._writers), Counter())
         self._send({"event": "end", **figures, "retried": dict(retried), "faults": self._faults()})
 

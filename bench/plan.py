@@ -56,6 +56,12 @@ def _rounds_of(cell: CellSpec, rounds: int, overrides: Overrides) -> set[int]:
     return set(range(head)) | set(range(rounds - (wanted - head), rounds))
 
 
+def _warmup(cell: CellSpec, scenario: Scenario) -> float:
+    if cell.count is not None:
+        return 0.0  # counted operations are all measured, or a small count would be over before it is
+    return scenario.warmup_s if cell.warmup_s is None else cell.warmup_s
+
+
 def _trial(
     number: int, round_number: int, candidate: str, level: int, given: tuple[CellSpec, Scenario, Overrides]
 ) -> Trial:
@@ -66,7 +72,7 @@ def _trial(
         candidate=candidate,
         workload=cell.workload,
         concurrency=level,
-        warmup_s=scenario.warmup_s if cell.warmup_s is None else cell.warmup_s,
+        warmup_s=_warmup(cell, scenario),
         duration_s=overrides.duration_s or cell.duration_s or scenario.duration_s,
         count=cell.count,
         min_writes=cell.min_writes,

@@ -5,7 +5,7 @@ import errno
 import json
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -55,6 +55,7 @@ class Request:
     seed: int
     out: Path
     keep: bool
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -131,6 +132,8 @@ async def _carry_out(request: Request, folder: Path, watcher: Watcher, state: _S
     async with AsyncExitStack() as stack:
         stands: dict[str, Stand] = {}
         for name, spec in scenario.candidates.items():
+            if spec.server and spec.store in request.urls:
+                raise BadInput(f"candidate {name!r} has server settings; a server given by URL is never configured")
             ready = await stack.enter_async_context(
                 stand(name, spec, request.urls.get(spec.store), cache_folder(), watcher.say, keep=request.keep)
             )
@@ -142,8 +145,8 @@ async def _carry_out(request: Request, folder: Path, watcher: Watcher, state: _S
             await fill(
                 ready,
                 scenario.prefill,
-                TrialKey.of(setting.run_id, setting.seed, 0),
-                f"trackbench-{setting.run_id}-prefill",
+                TrialKey.of(f"{setting.run_id}/{name}", setting.seed, 0),
+                f"trackbench-{setting.run_id}-{name}-prefill",
             )
         state.candidates = [_candidate(ready, scenario) for ready in stands.values()]
         _write_environment(folder, state)
@@ -193,6 +196,9 @@ async def _add_prefill_check(name: str, ready: Stand, state: _State) -> None:
 def _conclude(request: Request, folder: Path, state: _State, ending: tuple[datetime, bool]) -> Results:
     started, interrupted = ending
     scenario = request.scenario.scenario
+    if request.overrides.concurrency:  # criteria of one level are then those of the levels that ran
+        criteria_of_all = [one.model_copy(update={"concurrency": None}) for one in scenario.criteria]
+        scenario = scenario.model_copy(update={"criteria": criteria_of_all})
     now = datetime.now(UTC)
     run_facts = Run(
         id=folder.name,
@@ -213,7 +219,7 @@ def _conclude(request: Request, folder: Path, state: _State, ending: tuple[datet
         trials_done=len(state.records),
     )
     found = judge_records(scenario, state.records, state.candidates, run_facts, state.facts)
-    found = found.model_copy(update={"notes": [*found.notes, *state.notes]})
+    found = found.model_copy(update={"notes": [*found.notes, *request.notes, *state.notes]})
     found.write(folder)
     _write_environment(folder, state)
     return found
@@ -228,7 +234,7 @@ def judge_records(
 ) -> Results:
     """Turn trials into cells, criteria and verdicts."""
     cells = _cells(scenario, records)
-    judged = _criteria(scenario, cells)
+    judged = _criteria(scenario, cells, {one.name for one in candidates if one.theirs})
     decided = {one.name: verdict.of_candidate(one.name, judged, cells) for one in candidates}
     verdicts = {name: outcome for name, (outcome, _) in decided.items()}
     whole = verdict.of_run(verdicts, scenario.reference)
@@ -260,7 +266,8 @@ def _cells(scenario: Scenario, records: Sequence[TrialRecord]) -> list[Cell]:
     return sorted(cells, key=lambda cell: (cell.workload, cell.concurrency, order[cell.candidate]))
 
 
-def _criteria(scenario: Scenario, cells: Sequence[Cell]) -> list[Criterion]:
+def _criteria(scenario: Scenario, cells: Sequence[Cell], shared: Collection[str]) -> list[Criterion]:
+    """Every criterion on every cell it is for; ``shared`` are candidates whose server others may use too."""
     judged = []
     for spec in scenario.criteria:
         rule = criteria.Rule(spec.name, spec.expression, spec.gating)
@@ -272,7 +279,11 @@ def _criteria(scenario: Scenario, cells: Sequence[Cell]) -> list[Criterion]:
             if spec.stores is not None and cell.store not in spec.stores:
                 continue
             same = [other for other in cells if other.reference and _place(other) == _place(cell)]
-            judged.append(criteria.judge(rule, cell, same[0] if same else None))
+            decided = criteria.judge(rule, cell, same[0] if same else None)
+            if decided.outcome == "fail" and cell.candidate in shared and decided.field.startswith("referee."):
+                reason = "the counter is everybody's on this server, which is not ours alone"
+                decided = decided.model_copy(update={"outcome": "inconclusive", "reason": reason})
+            judged.append(decided)
     return judged
 
 
@@ -297,7 +308,8 @@ def _candidate(ready: Stand, scenario: Scenario) -> Candidate:
 
 def _size(scenario: Scenario) -> str:
     size = scenario.prefill
-    return f"{size.metrics:,} metrics in {size.runs:,} runs" if size.runs else "empty"
+    rows = -(-size.metrics // size.runs) * size.runs if size.runs else 0  # each run has as many as the others
+    return f"{rows:,} metrics in {size.runs:,} runs" if rows else "empty"
 
 
 def _notes(scenario: Scenario, records: Sequence[TrialRecord], candidates: Sequence[Candidate]) -> list[str]:

@@ -155,6 +155,9 @@ def _check_names(scenario: Scenario, text: str, where: str) -> None:
     refuse = partial(_refuse, text, where)
     if scenario.reference is not None and scenario.reference not in scenario.candidates:
         refuse(("reference",), f"unknown candidate {scenario.reference!r}", sorted(scenario.candidates))
+    for name, candidate in scenario.candidates.items():
+        if candidate.store == "sqlite" and candidate.server:
+            refuse(("candidates", name, "server"), "SQLite has no server; its settings are PRAGMAs under session")
     for number, cell in enumerate(scenario.cells):
         here = ("cells", number)
         if cell.workload not in scenario.workloads:
@@ -165,8 +168,11 @@ def _check_names(scenario: Scenario, text: str, where: str) -> None:
     for name, work in scenario.workloads.items():
         if problem := _misfit(work, scenario):
             refuse(("workloads", name), f"workload {name!r}: {problem}")
-    if scenario.prefill.metrics and not scenario.prefill.runs:
-        refuse(("prefill", "metrics"), "metrics need runs to belong to; set runs too")
+    if (
+        bool(scenario.prefill.metrics) != bool(scenario.prefill.runs)
+        or scenario.prefill.metrics < scenario.prefill.runs
+    ):
+        refuse(("prefill", "metrics"), "metrics belong to runs, at least one to each; set runs and metrics to fit")
     for number, criterion in enumerate(scenario.criteria):
         if criterion.workload is not None and criterion.workload not in scenario.workloads:
             problem = f"criterion {criterion.name!r}: unknown workload {criterion.workload!r}"

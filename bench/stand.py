@@ -1,6 +1,7 @@
 """A stand: one candidate's store, ready for trials: a server of ours or the user's, schema, prefill, settings."""
 
 import asyncio
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -22,6 +23,7 @@ from bench.stores.url import StoreUrl, parse
 
 Echo = Callable[[str], None]
 DATABASE = "mlflow"
+_THEIR_ARTIFACTS = "mlflow-artifacts:/"  # what `mlflow server` gives the default experiment
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Stand:
     async def renew(self) -> None:
         """Log in again: an error or a cancelled query may have left the old connection in any state."""
         await self.session.close()
-        self.session = await self.store.connect()
+        self.session = await self.store.connect(self.spec.session)
 
     async def close(self) -> None:
         """End the connection."""
@@ -105,11 +107,9 @@ async def stand(
             url, source = await _private(name, spec, stack, echo)
         store = store_for(url)
         with _as_bad_input(store, theirs):
-            session = await store.connect()
+            session = await store.connect(spec.session)
             stack.push_async_callback(session.close)
-            await _ensure_schema(store, session, cache, name, echo)
-            if misfit := await store.misfit(session):
-                raise BadInput(f"{store.url}: {misfit}")
+            await _ensure_schema(store, session, cache, theirs, lambda text: echo(f"{name}: {text}"))
         settings = await store.settings(session)
         ready = Stand(
             name,
@@ -161,21 +161,26 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-async def _ensure_schema(store: Store, session: Session, cache: Path, name: str, echo: Echo) -> None:
+async def _ensure_schema(store: Store, session: Session, cache: Path, theirs: bool, echo: Echo) -> None:
+    """Refuse what does not fit before anything is changed; make the schema in an empty database."""
     found = await schema.inspect(store, session)
-    if found.content is not schema.Content.EMPTY:
+    empty = found.content is schema.Content.EMPTY
+    if misfit := await store.misfit(session, empty):
+        raise BadInput(f"{store.url}: {misfit}")
+    if not empty:
         schema.check(store.url, found, await schema.revisions())
         return
-    echo(f"{name}: making MLflow {schema.mlflow_version()}'s schema")
-    if store.url.path is None:
-        await schema.create(store.url, "file:///trackbench/default")
+    echo(f"making MLflow {schema.mlflow_version()}'s schema")
+    artifacts = _THEIR_ARTIFACTS if theirs else "file:///trackbench/default"
+    if store.url.path is None or theirs:
+        await schema.create(store.url, artifacts)
         await store.after_schema(session)
         return
     template = schema.template_path(cache)
     if not template.exists():
-        draft = template.with_suffix(f".{name}.tmp")
+        draft = template.with_suffix(f".{secrets.token_hex(4)}.tmp")
         draft.touch()
-        await schema.create(StoreUrl("sqlite", path=draft), "file:///trackbench/default")
+        await schema.create(StoreUrl("sqlite", path=draft), artifacts)
         draft.replace(template)
     shutil.copyfile(template, store.url.path)
 

@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from bench.workload import OPERATIONS
 _BLOCK = 1024
 _RESERVED, _OK = int(Outcome.RESERVED), int(Outcome.OK)
 _MLFLOW_RETRIES, _MLFLOW_BACKOFF, _MLFLOW_JITTER = 7, 2, 1.0  # MLFLOW_HTTP_REQUEST_MAX_RETRIES and its companions
+_MLFLOW_LONGEST = 120
 _READ_PAGE = 100
 now = time.perf_counter_ns
 
@@ -47,7 +49,8 @@ class Writer:
         self._batch = job.workload.metrics
         self._count = math.inf if job.count is None else job.count
         self._together = together  # where all writers meet before each operation
-        self._stopping = False
+        self._stopping = False  # the same as the event, which is dear to ask on the hot path
+        self._stopped = asyncio.Event()
         self._timed_out = False
         self._task: asyncio.Task[None] | None = None
         self._tracking: Tracking | None = None
@@ -82,6 +85,7 @@ class Writer:
     def stop(self) -> None:
         """End after the operation in flight."""
         self._stopping = True
+        self._stopped.set()
 
     def check_timeout(self, limit_ns: int) -> None:
         """Give up the operation in flight if it runs for longer than ``limit_ns``."""
@@ -116,14 +120,14 @@ class Writer:
         work = self._job.workload
         share = work.read_share if work.kind == "mixed" else 1.0
         action = self._action
-        done = writes = 0
-        while not self._is_over(done):
-            if int((done + 1) * share) > int(done * share):
-                await self._read(done)
+        reads = writes = 0
+        while not self._is_over(reads + writes):
+            if int((reads + writes + 1) * share) > reads:
+                await self._read(reads)
+                reads += 1
             else:
                 await self._operate(work.operation, action, writes)
                 writes += 1
-            done += 1
 
     async def _train_runs(self) -> None:
         cycle = done = 0
@@ -195,21 +199,20 @@ class Writer:
         await self._operate("finish_run", self._single, commit + 1, "finish_run", run_id, end)
         return operations + 1
 
-    async def _read(self, done: int) -> int:
+    async def _read(self, number: int) -> None:
+        """The writer's n-th read: each kind in turn, each key in turn."""
         targets = self._job.reads
         assert targets is not None
-        run_id = targets.key.run_id(
-            random.Random(f"{self._job.key.word}/{self.index}/{done}").randrange(targets.runs), 0
-        )
-        tracking = self._tracking_now
-        kind = ("search_runs", "metric_history", "get_run")[done % 3]
-        if kind == "search_runs":
-            await self._operate(kind, tracking.search_runs, targets.experiment_id, _READ_PAGE)
-        elif kind == "metric_history":
-            await self._operate(kind, tracking.metric_history, run_id, f"metric{done % targets.keys:04x}")
+        run = random.Random(f"{self._job.key.word}/{self.index}/{number}").randrange(targets.runs)
+        run_id, tracking = targets.key.run_id(run, 0), self._tracking_now
+        turn, kind = divmod(number, 3)
+        if kind == 0:
+            await self._operate("search_runs", tracking.search_runs, targets.experiment_id, _READ_PAGE)
+        elif kind == 1:
+            key = f"metric{turn % targets.keys:04x}"
+            await self._operate("metric_history", tracking.metric_history, run_id, key)
         else:
-            await self._operate(kind, tracking.get_run, run_id)
-        return 1
+            await self._operate("get_run", tracking.get_run, run_id)
 
     def _is_over(self, done: int) -> bool:
         return self._stopping or done >= self._count
@@ -243,7 +246,9 @@ class Writer:
             if not self._may_retry(kind, attempts):
                 break
             self.retried[kind.label] += 1
-            await asyncio.sleep(_MLFLOW_BACKOFF * 2 ** (attempts - 1) * 0.5 + random.uniform(0, _MLFLOW_JITTER))
+            await self._back_off(attempts)
+            if self._stopping:
+                break
             attempts += 1
             self.started = now()
             try:
@@ -312,6 +317,12 @@ class Writer:
             except Exception:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)
+
+    async def _back_off(self, attempts: int) -> None:
+        """Wait as urllib3 does for MLflow's client: not before the first retry, then twice as long each time."""
+        pause = 0 if attempts == 1 else min(_MLFLOW_LONGEST, _MLFLOW_BACKOFF * 2 ** (attempts - 1))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), pause + random.uniform(0, _MLFLOW_JITTER))
 
     def _may_retry(self, kind: ErrorKind, attempts: int) -> bool:
         wanted = self._job.retry == "mlflow" and kind.is_lock and attempts <= _MLFLOW_RETRIES

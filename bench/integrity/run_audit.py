@@ -90,7 +90,8 @@ class RunAudit:
 
     def _is_right(self, place: tuple[int, int], row: Row) -> bool:
         start = identity.moment(self._layout.key, *place)
-        return bool(row[1] == run_name(row[0]) and row[3] == start and row[5] == "active")
+        known = row[2] in ("RUNNING", "FINISHED") and row[5] == "active"
+        return bool(known and row[1] == run_name(row[0]) and row[3] == start)
 
     def _element(self, status: int, copies: int, exact: int, what: str) -> None:
         before = self.tally.lost + self.tally.corrupted + self.tally.unexpected

@@ -12,12 +12,12 @@ the reference it is the interval of the paired ratio.
 import math
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.errors import BadInput
 from bench.judge import statistics as st
-from bench.results import Cell, Criterion, Verdict
+from bench.results import Cell, Criterion, Operation, Verdict
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq, "!=": operator.ne,
@@ -219,7 +219,17 @@ def why_unproven(field: str, cell: Cell) -> str | None:
         return f"no {silent[0]} ended ok"
     if cell.ops_ok == 0:
         return "no operation ended ok"
-    return None
+    return _failed_too_often(field, judged)
+
+
+def _failed_too_often(field: str, judged: Mapping[str, Operation]) -> str | None:
+    """A percentile is of ok operations: it says nothing of users if more of them failed than lie above it."""
+    quantile = st.QUANTILES.get(field.removeprefix("read.").removesuffix("_ms"))
+    total = sum(one.ok + one.failed + one.unknown for one in judged.values())
+    if quantile is None or total == 0:
+        return None
+    share = 1 - sum(one.ok for one in judged.values()) / total
+    return f"{share:.1%} of the operations did not end ok, and only ok ones are timed" if share > 1 - quantile else None
 
 
 def _reads(field: str, writes: bool) -> bool:

@@ -1,7 +1,8 @@
 """From a trial's raw samples to its figures.
 
-Latency covers the operations that *started* within the measured window, however long they took, so that a stall
-at the end is not cut off; throughput counts those that *ended* within it.
+Latency covers the ok operations that *started* within the measured window, however long they took, so that a stall
+at the end is not cut off; throughput counts those that *ended* within it. Outcomes and errors are counted for every
+operation that ended after the window began, so that one which began in the warm-up and then failed is not lost.
 """
 
 from collections.abc import Mapping
@@ -33,26 +34,28 @@ class Window:
 
 def figures(samples: Samples, window: Window, workload: Workload, retried: Mapping[str, int]) -> dict[str, object]:
     """The fields of a `bench.trial_record.TrialRecord` that come from samples; ``retried``: errors by kind label."""
-    started = samples.where((samples.start_ns >= window.begin_ns) & (samples.start_ns < window.end_ns))
+    samples = samples.where(samples.end_ns >= window.begin_ns)
+    in_window = (samples.start_ns >= window.begin_ns) & (samples.start_ns < window.end_ns)
+    timed = samples.where(in_window & (samples.outcome == Outcome.OK))
     ended = (samples.end_ns >= window.begin_ns) & (samples.end_ns < window.end_ns) & (samples.outcome == Outcome.OK)
     metrics = np.count_nonzero(ended & _is(samples, workload.operation)) * workload.metrics_per_operation
-    reads = np.isin(started.operation, [OPERATIONS.index(name) for name in READS])
-    errors = _errors(started, retried)
+    reads = np.isin(timed.operation, [OPERATIONS.index(name) for name in READS])
+    errors = _errors(samples, retried)
     kinds = {kind.label: kind for kind in ErrorKind}
-    service, response = started.service_ms, started.response_ms
+    service, response = timed.service_ms, timed.response_ms
     return {
         "seconds": window.seconds,
-        "ops_ok": _count(started, Outcome.OK),
-        "ops_failed": _count(started, Outcome.FAIL),
-        "ops_unknown": _count(started, Outcome.INFO),
-        "ops_retried": int(np.count_nonzero(started.attempts > 1)),
+        "ops_ok": _count(samples, Outcome.OK),
+        "ops_failed": _count(samples, Outcome.FAIL),
+        "ops_unknown": _count(samples, Outcome.INFO),
+        "ops_retried": int(np.count_nonzero(samples.attempts > 1)),
         "metrics_per_s": float(metrics) / window.seconds if workload.metrics_per_operation else None,
         "ops_per_s": float(np.count_nonzero(ended)) / window.seconds,
         "write_service": percentiles(service[~reads]),
         "write_response": percentiles(response[~reads]),
         "read_service": percentiles(service[reads]),
         "read_response": percentiles(response[reads]),
-        "operations": {name: _operation(started.where(_is(started, name)), name) for name in _present(started)},
+        "operations": {name: _operation(samples, timed, name) for name in _present(samples)},
         "errors": errors,
         "lock_errors": sum(n for label, n in errors.items() if kinds[label].is_lock),
         "deadlocks": sum(n for label, n in errors.items() if kinds[label].is_deadlock),
@@ -72,13 +75,14 @@ def _count(samples: Samples, outcome: Outcome) -> int:
     return int(np.count_nonzero(samples.outcome == outcome))
 
 
-def _operation(samples: Samples, name: str) -> Operation:
+def _operation(samples: Samples, timed: Samples, name: str) -> Operation:
+    samples, timed = samples.where(_is(samples, name)), timed.where(_is(timed, name))
     return Operation(
         ok=_count(samples, Outcome.OK),
         failed=_count(samples, Outcome.FAIL),
         unknown=_count(samples, Outcome.INFO),
         reads=name in READS,
-        latency_ms=Latency(service=percentiles(samples.service_ms), response=percentiles(samples.response_ms)),
+        latency_ms=Latency(service=percentiles(timed.service_ms), response=percentiles(timed.response_ms)),
     )
 
 

@@ -217,8 +217,8 @@ class Store(ABC):
     async def after_schema(self, session: Session) -> None:  # noqa: B027 (most stores need nothing)
         """Turn MLflow's plain schema into this store's (a hypertable)."""
 
-    async def misfit(self, session: Session) -> str | None:
-        """Why this database is not the store that its URL calls it, in words; None where it is."""
+    async def misfit(self, session: Session, empty: bool) -> str | None:
+        """Why this database is not (``empty``: can't become) the store that its URL calls it; None if it is."""
         return None
 
     async def count(self, session: Session, tables: Iterable[str]) -> dict[str, int]:

@@ -113,7 +113,7 @@ class MysqlStore(Store):
             user=url.user,
             password=url.password,
             db=url.database or None,
-            charset="utf8mb4",
+            charset=dict(url.options).get("charset", "utf8mb4"),
             autocommit=False,
             connect_timeout=20,
         )
@@ -139,7 +139,7 @@ class MysqlStore(Store):
         product = "MariaDB" if "mariadb" in f"{rows[0][0]} {rows[0][1]}".lower() else "MySQL"
         return f"{product} {rows[0][0]} ({rows[0][1].strip('()')})"
 
-    async def misfit(self, session: Session) -> str | None:
+    async def misfit(self, session: Session, empty: bool) -> str | None:
         product = (await self.version(session)).partition(" ")[0]
         return (
             None

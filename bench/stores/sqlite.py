@@ -96,7 +96,7 @@ class SqliteStore(Store):
     dialect = DIALECT
 
     async def connect(self, options: dict[str, str] | None = None) -> SqliteSession:
-        """Open the file; ``options`` may set ``busy_timeout`` in ms (MLflow's is 20000)."""
+        """Open the file; ``options`` are PRAGMAs of the session; MLflow's ``busy_timeout`` is 20000 ms."""
         assert self.url.path is not None
         if not self.url.path.exists():
             raise BadInput(f"{self.url}: no such file; give an existing MLflow database or an empty one")
@@ -104,6 +104,12 @@ class SqliteStore(Store):
         timeout = (options or {}).get("busy_timeout", _MLFLOW_BUSY_TIMEOUT_MS)
         session = SqliteSession(connection, timeout)
         await session.checkout()
+        for name, value in (options or {}).items():
+            if name != "busy_timeout":
+                await session.fetch(f"PRAGMA {name} = {value}")
+                if not await session.fetch(f"PRAGMA {name}"):  # SQLite passes over what it does not know
+                    await session.close()
+                    raise BadInput(f"session setting {name!r}: SQLite has no such PRAGMA; see its list of PRAGMAs")
         return session
 
     def classify(self, error: BaseException) -> ErrorKind:
@@ -142,7 +148,7 @@ class SqliteStore(Store):
             return Durability(False, f"journal {journal} without full sync: a power loss may corrupt the file")
         if synchronous < 3 and journal != "wal":
             return Durability(
-                True,
+                False,
                 "rollback journal with synchronous FULL: commits are synced; the journal's deletion is not "
                 "(EXTRA does that), so a power loss at the wrong moment may undo the last commit",
             )

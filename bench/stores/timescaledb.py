@@ -17,12 +17,14 @@ class TimescaledbStore(PostgresqlStore):
 
     async def after_schema(self, session: Session) -> None:
         """Make ``metrics`` a hypertable with a chunk a day; latest_metrics can't be one (no time in its key)."""
-        await session.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
         await session.fetch(
             f"SELECT create_hypertable('metrics', by_range('timestamp', {DAY_MS}), migrate_data => true)"
         )
 
-    async def misfit(self, session: Session) -> str | None:
+    async def misfit(self, session: Session, empty: bool) -> str | None:
+        if empty:  # the extension alone is added, if it may be: without it there is no point in a schema
+            await session.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+            return None
         rows = await session.fetch("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'")
         if rows:
             rows = await session.fetch(

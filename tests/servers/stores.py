@@ -172,6 +172,7 @@ def _sqlite_template() -> Path:
 
 async def _after_schema(url: StoreUrl) -> None:
     async with opened(url) as (store, session):
+        assert await store.misfit(session, True) is None
         await store.after_schema(session)
 
 

@@ -203,7 +203,7 @@ def test_what_a_store_says_of_itself(url: StoreUrl) -> None:
     assert found.tables >= 60
     assert found.revision == "dc11669786a5"
     durability = class_of(url.store)(url).durability(settings)
-    assert durability.ok, durability.claim
+    assert durability.ok == (url.store != "sqlite"), durability.claim  # MLflow's SQLite does not sync the directory
     if url.store == "sqlite":
         assert settings == settings | {"journal_mode": "delete", "synchronous": "2", "busy_timeout": "20000"}
         assert gauges == {}
@@ -322,7 +322,7 @@ MY = {"innodb_flush_log_at_trx_commit": "1", "sync_binlog": "1", "log_bin": "ON"
         ("mysql", MY | {"innodb_flush_log_at_trx_commit": "2"}, False, "the machine may lose"),
         ("mysql", MY | {"sync_binlog": "0"}, False, "sync_binlog"),
         ("mariadb", MY | {"sync_binlog": "0", "log_bin": "OFF"}, True, "on disk"),
-        ("sqlite", {"journal_mode": "delete", "synchronous": "2"}, True, "EXTRA"),
+        ("sqlite", {"journal_mode": "delete", "synchronous": "2"}, False, "EXTRA"),
         ("sqlite", {"journal_mode": "delete", "synchronous": "3"}, True, "synced"),
         ("sqlite", {"journal_mode": "wal", "synchronous": "1"}, False, "power loss"),
         ("sqlite", {"journal_mode": "wal", "synchronous": "2"}, True, "synced"),

@@ -260,3 +260,11 @@ def test_a_criterion_carries_its_cell_and_its_rule() -> None:
     assert (found.name, found.expression, found.comparison, found.gating) == ("a rule", "lost == 0", "==", False)
     assert found.reference
     assert found.target == "== 0"
+
+
+@pytest.mark.parametrize(("failed", "outcome"), [(9, "pass"), (11, "inconclusive")])
+def test_a_percentile_proves_nothing_where_more_failed_than_lie_above_it(failed: int, outcome: str) -> None:
+    """Only ok operations are timed: a store that refuses at once would otherwise have the best p99."""
+    timed = {"log_metric": NEVER_OK.model_copy(update={"ok": 1000 - failed, "failed": failed})}
+    cell = a_cell(operations=timed, ops_ok=1000 - failed, ops_failed=failed, per_round={"p99_ms": [1.0, 1.1]})
+    assert judge(Rule("tail", "p99_ms <= 500", True), cell, None).outcome == outcome

@@ -66,7 +66,7 @@ def test_latency_is_of_those_that_began_and_throughput_of_those_that_ended() -> 
     found = of(rows)
     assert found.write_service.n == 3
     assert found.write_service.max == pytest.approx(3100.0)
-    assert found.ops_ok == 3
+    assert found.ops_ok == 6  # counted: whatever ended after the window began
     assert found.ops_per_s == 3 / 2
     assert found.metrics_per_s == 3 / 2
 
@@ -102,10 +102,12 @@ def test_reads_and_writes_have_latencies_of_their_own() -> None:
 def test_each_kind_has_its_own_counts() -> None:
     rows = [row(10, 10.1), row(10, 10.1, outcome=FAIL), row(10, 10.2, "set_tag", INFO), row(9, 10.2, "log_param")]
     kinds = of(rows).operations
-    assert set(kinds) == {"log_metric", "set_tag"}
+    assert set(kinds) == {"log_metric", "set_tag", "log_param"}
+    assert (kinds["log_param"].ok, kinds["log_param"].latency_ms.service.n) == (1, 0)  # began before the window
     assert (kinds["log_metric"].ok, kinds["log_metric"].failed, kinds["log_metric"].unknown) == (1, 1, 0)
     assert (kinds["set_tag"].ok, kinds["set_tag"].unknown) == (0, 1)
-    assert kinds["set_tag"].latency_ms.service.max == pytest.approx(200.0)
+    assert kinds["set_tag"].latency_ms.service.n == 0  # only what ended ok is timed
+    assert kinds["log_metric"].latency_ms.service.max == pytest.approx(100.0)
 
 
 def test_errors_are_of_every_attempt() -> None:
@@ -115,11 +117,12 @@ def test_errors_are_of_every_attempt() -> None:
         row(10.1, 10.2, outcome=FAIL, error=deadlock, attempts=3),
         row(10.1, 10.2, outcome=INFO, error=ErrorKind.TIMEOUT),
         row(10.1, 10.2, attempts=2),
-        row(9.1, 10.2, outcome=FAIL, error=busy),  # began before the window
+        row(9.1, 10.2, outcome=FAIL, error=busy),  # began before the window, ended in it
+        row(9.1, 9.9, outcome=FAIL, error=busy),  # was over before it
     ]
     found = of(rows, retried={"mysql_1213_deadlock": 2, "pg_40001_serialization": 1})
-    assert found.errors == {"sqlite_busy": 1, "mysql_1213_deadlock": 3, "timeout": 1, "pg_40001_serialization": 1}
-    assert found.lock_errors == 5
+    assert found.errors == {"sqlite_busy": 2, "mysql_1213_deadlock": 3, "timeout": 1, "pg_40001_serialization": 1}
+    assert found.lock_errors == 6
     assert found.deadlocks == 3
     assert found.ops_retried == 2
 
