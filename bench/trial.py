@@ -1,11 +1,14 @@
 """One trial: set up, load, read back, remove. It leaves samples, ledgers and trial.json in its folder."""
 
 import asyncio
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
+
+import numpy as np
 
 from bench import ledger, samples
 from bench.engine_client import engine
@@ -14,6 +17,7 @@ from bench.integrity import TABLES, Expected, Tally, read_back, reconcile
 from bench.integrity.run_audit import run_row
 from bench.job import Job
 from bench.judge.trials import Window, figures
+from bench.outcome import Outcome
 from bench.plan import Trial
 from bench.results import Generator, Integrity
 from bench.scenario import Scenario
@@ -24,6 +28,8 @@ from bench.workload import Layout
 
 GENERATOR_LIMIT = 0.7  # share of a core above which the generator may be what limits
 _GAUGE_EVERY_S = 0.25
+_LAST_COMMIT_S = 10.0
+_DOUBTFUL = (Outcome.RESERVED, Outcome.INFO)
 
 
 @dataclass(frozen=True)
@@ -191,6 +197,8 @@ async def _check(stand: Stand, layout: Layout, folder: Path, experiment_id: int)
         if layout.workload.kind == "bulk":
             await stand.tracking.rebuild_latest(layout.key.prefix)
         statuses = [ledger.load(folder, writer) for writer in range(layout.writers)]
+        if any(np.isin(status, _DOUBTFUL).any() for status in statuses):
+            await _until_writers_are_gone(stand)
         tally = await read_back(stand.session, Expected(layout, statuses, experiment_id))
         if not stand.theirs:
             now = await stand.store.count(stand.session, TABLES)
@@ -199,6 +207,14 @@ async def _check(stand: Stand, layout: Layout, folder: Path, experiment_id: int)
     except Exception as error:
         return Integrity(checked=False, reason=f"the read-back broke down: {type(error).__name__}: {error}")
     return integrity_of(tally)
+
+
+async def _until_writers_are_gone(stand: Stand) -> None:
+    """A commit whose client is lost may still be under way; the read-back must come after it, within reason."""
+    deadline = time.monotonic() + _LAST_COMMIT_S
+    while await stand.store.writers_left(stand.session) and time.monotonic() < deadline:  # noqa: ASYNC110 (no event)
+        await asyncio.sleep(_GAUGE_EVERY_S)
+    await stand.session.rollback()
 
 
 def integrity_of(tally: Tally) -> Integrity:

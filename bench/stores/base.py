@@ -202,6 +202,10 @@ class Store(ABC):
     async def gauges(self, session: Session) -> dict[str, float]:
         """Numbers that rise and fall, sampled during a trial for their peak: ``connections``, ``lock_waiters``."""
 
+    async def writers_left(self, session: Session) -> int:
+        """How many sessions of our writers the server still has: a lost client's last commit may be under way."""
+        return 0
+
     @abstractmethod
     async def max_connections(self, session: Session) -> int | None:
         """How many connections the server still admits for us, or None where there is no limit."""

@@ -102,6 +102,7 @@ class MysqlStore(Store):
     """A MySQL database."""
 
     name = "mysql"
+    _processes = "performance_schema.processlist"
     dialect = DIALECT
 
     async def connect(self, options: dict[str, str] | None = None) -> MysqlSession:
@@ -196,6 +197,14 @@ class MysqlStore(Store):
             "lock_waiters": status.get("Innodb_row_lock_current_waits", 0.0),
         }
 
+    async def writers_left(self, session: Session) -> int:
+        found = await _number(
+            session,
+            f"SELECT COUNT(*) FROM {self._processes} WHERE ID <> CONNECTION_ID() AND DB = DATABASE() "
+            "AND USER = SUBSTRING_INDEX(CURRENT_USER(), '@', 1)",
+        )
+        return int(found or 0)
+
     async def max_connections(self, session: Session) -> int | None:
         used = (await self.gauges(session))["connections"]
         limit = await _number(session, "SELECT @@max_connections")
@@ -213,6 +222,7 @@ class MariadbStore(MysqlStore):
     """A MariaDB database: another product, another label."""
 
     name = "mariadb"
+    _processes = "information_schema.PROCESSLIST"
 
 
 async def _number(session: Session, statement: str) -> float | None:

@@ -160,6 +160,13 @@ class PostgresqlStore(Store):
         )
         return {"connections": float(rows[0][0]), "lock_waiters": float(rows[0][1])}
 
+    async def writers_left(self, session: Session) -> int:
+        rows = await session.fetch(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND application_name = 'trackbench' AND pid <> pg_backend_pid()"
+        )
+        return int(rows[0][0])
+
     async def max_connections(self, session: Session) -> int | None:
         rows = await session.fetch(
             "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int "
