@@ -12,9 +12,9 @@ pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(1500)]
 SERVERS = ("postgresql", "timescaledb", "mysql")
 
 
-def carried_out(folder: Path, *arguments: str) -> tuple[Results, int]:
-    out = folder / "out"
-    with Command(folder / "tmp", out, "run", *arguments, "--out", str(out)) as command:
+def carried_out(folder: Path, scenario: str) -> tuple[Results, int]:
+    out = folder / f"{scenario}-out"
+    with Command(folder / f"{scenario}-tmp", out, "run", scenario, "--out", str(out)) as command:
         code = command.process.wait(1400)
         assert code in (0, 1, 3), (out / "stderr").read_text()
         return read(out / "latest"), code
@@ -27,7 +27,7 @@ def cell_finder(results: Results) -> Callable[[str, str], Cell]:
 
 
 def test_contention_provokes_what_it_is_there_for(public_tmp: Path) -> None:
-    results, code = carried_out(public_tmp / "contention", "contention")
+    results, code = carried_out(public_tmp, "contention")
     cell = cell_finder(results)
     assert all(one.integrity.checked and not one.integrity.broken for one in results.cells)
     impatient = cell("sqlite-impatient", "hot-run")
@@ -44,7 +44,7 @@ def test_contention_provokes_what_it_is_there_for(public_tmp: Path) -> None:
 
 
 def test_quick_decides_about_every_server(public_tmp: Path) -> None:
-    results, code = carried_out(public_tmp / "quick", "quick")
+    results, code = carried_out(public_tmp, "quick")
     assert all(one.integrity.checked and not one.integrity.broken for one in results.cells)
     assert all(one.rounds_lost == 0 for one in results.cells)
     assert {one.store for one in results.cells} == {"sqlite", *SERVERS}
