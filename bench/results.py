@@ -17,6 +17,10 @@ from bench.errors import BadInput
 SCHEMA_VERSION: Final = 1
 Verdict = Literal["pass", "inconclusive", "fail"]
 Interval = tuple[float, float]
+INTEGRITY_COUNTS = (
+    "attempted", "acknowledged", "stored", "lost", "duplicated", "corrupted", "unexpected", "recovered",
+    "indeterminate",
+)  # fmt: skip
 
 
 class _Frozen(BaseModel):

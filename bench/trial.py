@@ -19,7 +19,7 @@ from bench.job import Job
 from bench.judge.trials import Window, figures
 from bench.outcome import Outcome
 from bench.plan import Trial
-from bench.results import Generator, Integrity
+from bench.results import INTEGRITY_COUNTS, Generator, Integrity
 from bench.scenario import Scenario
 from bench.stand import Stand, one_line
 from bench.stores.base import Counters
@@ -194,11 +194,11 @@ async def _watch_gauges(stand: Stand, peaks: dict[str, float], over: asyncio.Eve
 async def _check(stand: Stand, layout: Layout, folder: Path, experiment_id: int) -> Integrity:
     """Read everything back; a check that breaks down leaves integrity unchecked, never good."""
     try:
-        if layout.workload.kind == "bulk":
-            await stand.tracking.rebuild_latest(layout.key.prefix)
         statuses = [ledger.load(folder, writer) for writer in range(layout.writers)]
         if any(np.isin(status, _DOUBTFUL).any() for status in statuses):
             await _until_writers_are_gone(stand)
+        if layout.workload.kind == "bulk":
+            await stand.tracking.rebuild_latest(layout.key.prefix)
         tally = await read_back(stand.session, Expected(layout, statuses, experiment_id))
         if not stand.theirs:
             now = await stand.store.count(stand.session, TABLES)
@@ -221,15 +221,7 @@ def integrity_of(tally: Tally) -> Integrity:
     """A tally as results.json has it."""
     return Integrity(
         checked=True,
-        attempted=tally.attempted,
-        acknowledged=tally.acknowledged,
-        stored=tally.stored,
-        lost=tally.lost,
-        duplicated=tally.duplicated,
-        corrupted=tally.corrupted,
-        unexpected=tally.unexpected,
-        recovered=tally.recovered,
-        indeterminate=tally.indeterminate,
+        **{name: getattr(tally, name) for name in INTEGRITY_COUNTS},
         invariants=dict(tally.invariants),
         examples=tally.examples,
     )

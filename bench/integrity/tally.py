@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.identity import Flags
 from bench.outcome import Outcome
+from bench.results import INTEGRITY_COUNTS
 
 MAX_EXAMPLES = 10
 
@@ -42,10 +43,7 @@ class Tally:
 
     def add(self, other: "Tally") -> None:
         """Add another tally's counts to this one's."""
-        for name in (
-            "attempted", "acknowledged", "stored", "lost", "duplicated", "corrupted", "unexpected", "recovered",
-            "indeterminate",
-        ):  # fmt: skip
+        for name in INTEGRITY_COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name, violations in other.invariants.items():
             self.invariants[name] += violations

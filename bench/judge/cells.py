@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
 from bench.judge import statistics as st
-from bench.results import Cell, Generator, Integrity, Latency, Operation, Percentiles, TimelinePoint
+from bench.results import INTEGRITY_COUNTS, Cell, Generator, Integrity, Latency, Operation, Percentiles, TimelinePoint
 from bench.trial_record import TrialRecord
 
 _NAMES = tuple(st.QUANTILES)
@@ -122,13 +122,7 @@ def _referee(rounds: Sequence[Mapping[str, float | None]]) -> dict[str, float | 
 def sum_integrity(rounds: Sequence[Integrity]) -> Integrity:
     """The sum over rounds; unchecked if any round is, unless one of them is already known to be broken."""
     unchecked = next((one for one in rounds if not one.checked), None)
-    counts = {
-        name: sum(getattr(one, name) for one in rounds)
-        for name in (
-            "attempted", "acknowledged", "stored", "lost", "duplicated", "corrupted", "unexpected", "recovered",
-            "indeterminate",
-        )
-    }  # fmt: skip
+    counts = {name: sum(getattr(one, name) for one in rounds) for name in INTEGRITY_COUNTS}
     invariants: Counter[str] = Counter()
     for one in rounds:
         invariants.update(one.invariants)
