@@ -35,6 +35,21 @@ def cli() -> None:
     """
 
 
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.option("--store", default="sqlite", show_default=True, metavar="NAME[=URL|=env:VAR]", help="The store to load.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[LOCUST'S OWN ARGUMENTS]...")
+def ui(store: str, arguments: tuple[str, ...]) -> None:
+    """Open Locust's web UI, on loopback, with Trackbench's tab in it."""
+    import os
+
+    locust = Path(sys.executable).with_name("locust")
+    locustfile = Path(__file__).resolve().parent.parent / "loadtests" / "locustfile.py"
+    name, given, value = store.partition("=")
+    if given:  # by environment, since a URL may hold a password
+        os.environ["TRACKBENCH_STORE_URL"] = value
+    os.execv(locust, [str(locust), "-f", str(locustfile), "--store", name, *arguments])
+
+
 cli.add_command(servers)
 cli.add_command(doctor)
 
@@ -68,6 +83,14 @@ def _seconds(_: click.Context, __: click.Parameter, value: float | None) -> floa
     metavar="NAME[=URL|=env:VAR]",
     help="Judge this store: a private one of ours, or the database at URL. May be given several times.",
 )
+@click.option(
+    "--tracking",
+    "trackings",
+    multiple=True,
+    metavar="NAME=URL|NAME=env:VAR",
+    help="Your own MLflow server in front of that store; HTTP trials go there. Without --store NAME=URL nothing else "
+    "is known of its database.",
+)
 @click.option("--concurrency", callback=_levels, metavar="1,5,20", help="Writers, instead of the scenario's levels.")
 @click.option("--rounds", type=click.IntRange(1, 1000), help="Rounds, instead of the scenario's.")
 @click.option("--duration", type=float, callback=_seconds, metavar="SECONDS", help="Measured time of each trial.")
@@ -82,8 +105,8 @@ def _seconds(_: click.Context, __: click.Parameter, value: float | None) -> floa
 @click.option("--keep", is_flag=True, help="Leave our rows in a database that was given by URL.")
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of the summary.")
 def run(
-    scenario: str, stores: tuple[str, ...], concurrency: tuple[int, ...], rounds: int | None, duration: float | None,
-    seed: int | None, out: Path, keep: bool, as_json: bool,
+    scenario: str, stores: tuple[str, ...], trackings: tuple[str, ...], concurrency: tuple[int, ...],
+    rounds: int | None, duration: float | None, seed: int | None, out: Path, keep: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run SCENARIO (a name or a TOML file), check every acknowledged write, judge, and write the report."""
     from rich.console import Console
@@ -97,16 +120,22 @@ def run(
     from reports.terminal import render
 
     loaded = scenarios.load(scenario)
-    urls = _urls(stores)
+    urls, sites = _urls(stores), _sites(trackings)
     wanted = loaded.scenario
-    notes: tuple[str, ...] = ()
-    if stores:
-        wanted = scenarios.with_stores(wanted, [name.partition("=")[0] for name in stores])
+    notes: list[str] = []
+    if stores or sites:
+        wanted = scenarios.with_stores(
+            wanted, list(dict.fromkeys([*(name.partition("=")[0] for name in stores), *sites]))
+        )
         dropped = [one.name for one in loaded.scenario.criteria if one not in wanted.criteria]
-        notes = tuple(f"Not judged, since the reference did not run: {name}." for name in dropped)
-        loaded = loaded.model_copy(update={"scenario": wanted})
+        notes += [f"Not judged, since the reference did not run: {name}." for name in dropped]
+    if unreachable := sites.keys() - urls.keys():
+        wanted, left_out = scenarios.without_direct(wanted, unreachable)
+        notes += [f"Not run, since only a tracking server was given: {cell}." for cell in left_out]
+    loaded = loaded.model_copy(update={"scenario": wanted})
     overrides = Overrides(concurrency, rounds, duration)
-    request = runs.Request(loaded, overrides, urls, wanted.seed if seed is None else seed, out, keep, notes)
+    chosen = wanted.seed if seed is None else seed
+    request = runs.Request(loaded, overrides, urls, chosen, out, keep, tuple(notes), sites)
     folder = runs.new_folder(out, loaded.name, datetime.now(UTC))
     console = Console(stderr=as_json, soft_wrap=True)
     interrupted: _Interrupted | None = None
@@ -147,6 +176,24 @@ def report(folders: tuple[Path, ...]) -> None:
         reports.write_all(found, target)
         render(found, Console())
         click.echo(f"report: {target / 'report.html'}")
+
+
+def _sites(trackings: tuple[str, ...]) -> dict[str, Any]:
+    """The tracking servers among the --tracking options, by store name."""
+    from bench.rest import site_of
+    from bench.stores import class_of
+    from bench.stores.url import from_environment
+
+    sites: dict[str, Any] = {}
+    for option in trackings:
+        name, given, value = option.partition("=")
+        if not given or not name.isalnum():
+            raise BadInput("--tracking: wants NAME=URL, as in --tracking postgresql=http://127.0.0.1:5000")
+        class_of(name)
+        if name in sites:
+            raise BadInput(f"--tracking {name}: given twice; one run judges one server of a kind")
+        sites[name] = site_of(from_environment(f"--tracking {name}", value))
+    return sites
 
 
 def _urls(stores: tuple[str, ...]) -> dict[str, Any]:

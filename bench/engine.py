@@ -1,20 +1,15 @@
-"""The engine: its own process, asyncio on uvloop, which never imports Locust.
+"""The engine: direct writers in a process of their own, asyncio on uvloop, which never imports Locust.
 
-    stdin   frames: first the job, then orders: {"writers": N}; the end of stdin ends the engine
-    stdout  frames: {"event": "ready" | "tick" | "end" | "failed", …}, a tick every 200 ms
-
-A frame is a 4-byte big-endian length and as many bytes of JSON. Started by `bench.engine_client`.
+It takes orders on stdin and gives frames on stdout (`bench.frames`). Started by `bench.loader`, or by a Locust worker.
 """
 
 import asyncio
 import gc
-import json
+import math
 import os
-import struct
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,34 +17,13 @@ from typing import Any
 import numpy as np
 import uvloop
 
+from bench.frames import TICK_S, pack, read_frame, summary
 from bench.job import PATIENCE, Job
-from bench.outcome import ErrorKind, Outcome
-from bench.samples import Recorder, Table
+from bench.samples import Recorder
 from bench.stores import store_for
-from bench.workload import OPERATIONS, READS, Workload
 from bench.writers import Writer, now
 
-TICK_S = 0.2
 _LAG_PROBE_S = 0.02
-_PREFIX = struct.Struct(">I")
-_OUTCOMES = len(Outcome)
-_WRITING = [number for number, name in enumerate(OPERATIONS) if name not in READS]
-
-
-def pack(message: dict[str, object]) -> bytes:
-    """A frame."""
-    body = json.dumps(message).encode()
-    return _PREFIX.pack(len(body)) + body
-
-
-async def read_frame(stream: asyncio.StreamReader) -> dict[str, object] | None:
-    """The next frame, or None at the end of the stream."""
-    try:
-        (length,) = _PREFIX.unpack(await stream.readexactly(_PREFIX.size))
-        message: dict[str, object] = json.loads(await stream.readexactly(length))
-    except asyncio.IncompleteReadError:
-        return None
-    return message
 
 
 class Engine:
@@ -58,10 +32,11 @@ class Engine:
     def __init__(self, job: Job, orders: asyncio.StreamReader) -> None:
         self._job = job
         self._orders = orders
+        assert job.url is not None
         self._store = store_for(job.url)
         folder = Path(job.folder)
         (folder / "ledger").mkdir(parents=True, exist_ok=True)
-        self._recorder = Recorder(folder / "samples.raw")
+        self._recorder = Recorder(job.samples)
         self._writers: list[Writer] = []
         self._tasks: dict[asyncio.Task[None], Writer] = {}
         self._lags: list[float] = []
@@ -74,7 +49,7 @@ class Engine:
         orders = asyncio.create_task(self._obey())
         try:
             try:
-                await self._more_writers(self._job.writers)
+                await self._more_writers(self._job.active)
             except Exception as error:
                 kind = self._store.classify(error)
                 self._send({"event": "failed", "error": kind.label, "message": f"{type(error).__name__}: {error}"})
@@ -118,9 +93,9 @@ class Engine:
         self._drain()
         self._writes = 0
         begun, cpu = now(), time.thread_time()
-        limit = None if job.count is not None else job.duration_s
+        limit = None if job.count is not None or math.isinf(job.duration_s) else job.duration_s
         done, _ = await asyncio.wait(ends, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-        patient = begun + int(job.duration_s * PATIENCE * 1e9)
+        patient = begun + job.duration_s * PATIENCE * 1e9
         while not done and self._writes < job.min_writes and now() < patient:
             done, _ = await asyncio.wait(ends, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
         ended = now()
@@ -133,7 +108,7 @@ class Engine:
 
     async def _more_writers(self, wanted: int) -> None:
         make = partial(Writer, self._job, store=self._store, record=self._recorder.record, together=self._together)
-        new = [make(index) for index in range(len(self._writers), wanted)]
+        new = [make(self._job.first + index) for index in range(len(self._writers), wanted)]
         await asyncio.gather(*(writer.connect() for writer in new))
         self._writers += new
 
@@ -141,7 +116,9 @@ class Engine:
         self._tasks[asyncio.create_task(writer.run())] = writer
 
     async def _all_done(self) -> None:
-        """Until every writer has ended, those that join later among them."""
+        """Until every writer has ended, late ones among them; an open-ended load ends when its owner says so."""
+        if math.isinf(self._job.duration_s):
+            await self._over.wait()
         while pending := [task for task in self._tasks if not task.done()]:
             await asyncio.wait(pending)
 
@@ -156,7 +133,7 @@ class Engine:
             active = [writer for task, writer in self._tasks.items() if not task.done()]
             if wanted > len(active):
                 known = len(self._writers)
-                await self._more_writers(min(known + wanted - len(active), self._job.writers))
+                await self._more_writers(min(known + wanted - len(active), self._job.block))
                 for writer in self._writers[known:]:
                     self._start(writer)
             for writer in active[wanted:]:
@@ -184,36 +161,6 @@ class Engine:
 
     def _send(self, message: dict[str, object]) -> None:
         os.write(sys.stdout.fileno(), pack(message))
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a tick tells of its 200 ms, and how many ok writes are in it."""
-
-    frame: dict[str, object]
-    writes: int
-
-
-def summary(table: Table, workload: Workload) -> Summary:
-    """Operations by outcome, metrics, errors by kind and the slowest operation of some recorded samples.
-
-    Few and cheap steps, and no columns: this runs in the engine while the load does.
-    """
-    packed = table[:, 3]
-    pairs = np.bincount((packed & 0xFF) * _OUTCOMES + (packed >> 8 & 0xFF), minlength=len(OPERATIONS) * _OUTCOMES)
-    ended = pairs.reshape(-1, _OUTCOMES)
-    ok = ended[:, Outcome.OK]
-    metrics = int(ok[OPERATIONS.index(workload.operation)]) * workload.metrics_per_operation
-    errors = np.bincount(packed >> 16 & 0xFF) if ok.sum() < len(table) else np.zeros(0, dtype=np.int64)
-    frame: dict[str, object] = {
-        "ok": int(ok.sum()),
-        "failed": int(ended[:, Outcome.FAIL].sum()),
-        "unknown": int(ended[:, Outcome.INFO].sum()),
-        "metrics": metrics,
-        "errors": {ErrorKind(kind).label: int(n) for kind, n in enumerate(errors) if kind and n},
-        "slowest_ms": float((table[:, 2] - table[:, 1]).max()) / 1e6 if len(table) else 0.0,
-    }
-    return Summary(frame, int(ok[_WRITING].sum()))
 
 
 async def _main() -> None:

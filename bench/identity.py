@@ -23,6 +23,7 @@ EPOCH_MS = 1_735_689_600_000  # 2025-01-01 UTC
 SPAN_DAYS = 32  # timestamps fall into this many hypertable chunks
 LARGEST = 1.7976931348623157e308  # how MLflow stores an infinity
 
+_NAME = "trackbench-"
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _WRITER_STEP = np.uint64(0xD1342543DE82EF95)
 _RARE = np.array([np.nan, np.inf, -np.inf, 0.0, 5e-324, 0.1 + 0.2, LARGEST, -LARGEST])
@@ -48,13 +49,33 @@ class TrialKey:
         head = f"{self.prefix}{writer:04x}{cycle:08x}"
         return head + hashlib.sha256(head.encode()).hexdigest()[:8]
 
+    def name(self, writer: int, cycle: int) -> str:
+        """The name of that run, and of its experiment; it shows MLflow's users whose they are."""
+        return run_name(self.run_id(writer, cycle))
+
+    def locate_name(self, name: str) -> tuple[int, int] | None:
+        """(writer, cycle) of a run's name, or None where this trial never gives that name."""
+        place = _place(name.removeprefix(_NAME))
+        return place if place is not None and self.name(*place) == name else None
+
     def locate_run(self, run_id: str) -> tuple[int, int] | None:
         """(writer, cycle) of a run id of this trial, or None where this trial never makes that id."""
-        try:
-            writer, cycle = int(run_id[12:16], 16), int(run_id[16:24], 16)
-        except ValueError:
-            return None
-        return (writer, cycle) if self.run_id(writer, cycle) == run_id else None
+        place = _place(run_id)
+        return place if place is not None and self.run_id(*place) == run_id else None
+
+
+def _place(digits: str) -> tuple[int, int] | None:
+    """The (writer, cycle) that these digits may hold; a sign is no digit, though ``int`` reads it."""
+    try:
+        writer, cycle = int(digits[12:16], 16), int(digits[16:24], 16)
+    except ValueError:
+        return None
+    return (writer, cycle) if min(writer, cycle) >= 0 else None
+
+
+def run_name(run_id: str) -> str:
+    """The name that goes with a run id of ours."""
+    return _NAME + run_id[:24]
 
 
 def _mix(word: U64) -> U64:

@@ -3,38 +3,56 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bench.identity import TrialKey
+from bench.site import Site
 from bench.stores.url import StoreUrl
 from bench.workload import Layout, Workload
 
 Retry = Literal["none", "mlflow"]
+Driver = Literal["direct", "http"]
 PATIENCE = 4
 
 
 @dataclass(frozen=True)
 class ReadTargets:
-    """What reads look at: ``runs`` prefilled runs with these keys, in one experiment."""
+    """What reads look at: ``runs`` prefilled runs with these keys, in one experiment; ``run_ids`` if not ours."""
 
     experiment_id: int
     key: TrialKey
     runs: int
     keys: int
+    run_ids: tuple[str, ...] = ()
+
+    def run_id(self, run: int) -> str:
+        """The id of prefilled run number ``run``."""
+        return self.run_ids[run] if self.run_ids else self.key.run_id(run, 0)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One trial's load. Times in seconds; with ``count`` each writer ends after so many operations.
+    """One trial's load, or one load process's part of it. Times in seconds.
 
+    ``url`` is None where only a tracking server was given, ``site`` where the driver is direct. ``run_ids`` are the
+    runs that set-up made, by writer (one entry for ``hot_run``). ``writers`` are the identities of the whole trial;
+    this process may use ``block`` of them from ``first`` on, and begins with ``active``. With ``count`` each writer
+    ends after so many operations. ``duration_s`` may be infinite: then the owner says when the load ends.
     ``min_writes`` prolongs the measured time, to at most `PATIENCE` times its length, until so many writes are in.
     """
 
-    url: StoreUrl
+    driver: Driver
+    url: StoreUrl | None
+    site: Site | None
     session_options: dict[str, str]
     key: TrialKey
     workload: Workload
+    run_ids: tuple[str, ...]
     writers: int
+    part: int
+    first: int
+    block: int
+    active: int
     experiment_id: int
     artifact_root: str
     folder: str
@@ -51,26 +69,49 @@ class Job:
         """The arithmetic of this job."""
         return Layout(self.key, self.workload, self.writers)
 
+    @property
+    def samples(self) -> Path:
+        """The flat file of this process's samples."""
+        return samples_path(Path(self.folder), self.part)
+
+    def run_id(self, writer: int) -> str:
+        """The run that set-up made for ``writer``; only for workloads that have one."""
+        return self.run_ids[0 if self.workload.hot_run else writer]
+
     def to_json(self) -> str:
         """As JSON, password included: for the pipe only."""
         raw = asdict(self)
-        raw["url"]["path"] = str(self.url.path) if self.url.path else None
+        if self.url is not None:
+            raw["url"]["path"] = str(self.url.path) if self.url.path else None
         return json.dumps(raw)
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
         """The job that `to_json` wrote."""
         raw = json.loads(text)
-        url = raw["url"]
-        url["path"] = Path(url["path"]) if url["path"] else None
-        url["options"] = tuple(tuple(pair) for pair in url["options"])
-        reads = raw["reads"]
+        url, site, reads = raw["url"], raw["site"], raw["reads"]
+        if url is not None:
+            url["path"] = Path(url["path"]) if url["path"] else None
+            url["options"] = tuple(tuple(pair) for pair in url["options"])
         return cls(
             **{
                 **raw,
-                "url": StoreUrl(**url),
+                "url": StoreUrl(**url) if url else None,
+                "site": Site(**site) if site else None,
+                "run_ids": tuple(raw["run_ids"]),
                 "key": TrialKey(**raw["key"]),
                 "workload": Workload(**raw["workload"]),
-                "reads": ReadTargets(**{**reads, "key": TrialKey(**reads["key"])}) if reads else None,
+                "reads": ReadTargets(**{**reads, "key": TrialKey(**reads["key"]), "run_ids": tuple(reads["run_ids"])})
+                if reads
+                else None,
             }
         )
+
+
+def _targets(raw: dict[str, Any]) -> ReadTargets:
+    return ReadTargets(**{**raw, "key": TrialKey(**raw["key"]), "run_ids": tuple(raw["run_ids"])})
+
+
+def samples_path(folder: Path, part: int) -> Path:
+    """Where load process number ``part`` of a trial records its samples."""
+    return folder / f"samples-{part}.raw"

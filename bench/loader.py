@@ -1,24 +1,42 @@
-"""Starts the engine's process and speaks its frames; the engine ends when this side does."""
+"""Starts a load process and speaks its frames; it ends when this side does.
+
+A `Loader` is where a trial's load comes from. `start` is the one for the command line; `bench.host` has another, for
+a Locust that makes the load itself.
+"""
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
-from bench.engine import pack, read_frame
-from bench.job import Job
+from bench.frames import pack, read_frame
+from bench.job import Driver, Job
+
+_MODULES: dict[Driver, str] = {"direct": "bench.engine", "http": "loadtests._engine"}
+_PATIENCE_S = 5.0  # beyond the time limit of the operation in flight
 
 
-class EngineProcess:
-    """A running engine."""
+class Load(Protocol):
+    """A load under way."""
+
+    def frames(self) -> AsyncIterator[dict[str, object]]:
+        """Its frames until it ends."""
+
+
+Loader = Callable[[Job], AbstractAsyncContextManager[Load]]
+
+
+class LoadProcess:
+    """A load process of ours."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     @property
     def pid(self) -> int:
-        """The engine's process id."""
+        """Its process id."""
         return self._process.pid
 
     async def frames(self) -> AsyncIterator[dict[str, object]]:
@@ -35,24 +53,25 @@ class EngineProcess:
 
 
 @asynccontextmanager
-async def engine(job: Job) -> AsyncIterator[EngineProcess]:
-    """Start the engine with ``job``; on exit it is gone, whatever state it was in. Its stderr is ``engine.log``."""
-    with (Path(job.folder) / "engine.log").open("wb") as log:
+async def start(job: Job) -> AsyncIterator[LoadProcess]:
+    """Start the process for the job's driver; on exit it is gone, whatever its state. Its stderr is ``load.log``."""
+    with (Path(job.folder) / "load.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bench.engine",
+            sys.executable, "-m", _MODULES[job.driver],
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
-            start_new_session=True,  # Ctrl-C reaches the owner only, which ends the engine in order
+            start_new_session=True,  # Ctrl-C reaches the owner only, which ends the load in order
             limit=1 << 24,
         )  # fmt: skip
         assert process.stdin is not None
         try:
-            process.stdin.write(pack({"job": job.to_json()}))
-            await process.stdin.drain()
-            yield EngineProcess(process)
+            with suppress(ConnectionError):  # it died at once: its frames will end without an "end"
+                process.stdin.write(pack({"job": job.to_json()}))
+                await process.stdin.drain()
+            yield LoadProcess(process)
         finally:
             process.stdin.close()
             with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), job.timeout_s + 5)
+                await asyncio.wait_for(process.wait(), job.timeout_s + _PATIENCE_S)
             if process.returncode is None:
                 process.kill()
                 await process.wait()

@@ -2,22 +2,27 @@
 
 from dataclasses import dataclass
 
-from bench.scenario import CellSpec, Scenario
+from bench.scenario import CellSpec, Driver, Scenario
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One cell in one round. Times in seconds; see `bench.job.Job` for ``count`` and ``min_writes``."""
+    """One cell in one round. Times in seconds; see `bench.job.Job` for ``count`` and ``min_writes``.
+
+    ``identities`` are the writers that may be, over all load processes; ``concurrency`` those at work at once.
+    """
 
     number: int
     round: int
     candidate: str
+    driver: Driver
     workload: str
     concurrency: int
     warmup_s: float
     duration_s: float
     count: int | None
     min_writes: int
+    identities: int
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Overrides:
     concurrency: tuple[int, ...] = ()
     rounds: int | None = None
     duration_s: float | None = None
+    identities: int | None = None  # room for writers that come and go, where Locust makes the load
 
 
 def plan(scenario: Scenario, overrides: Overrides) -> list[Trial]:
@@ -37,11 +43,13 @@ def plan(scenario: Scenario, overrides: Overrides) -> list[Trial]:
     either end.
     """
     rounds = overrides.rounds or scenario.rounds
-    specs: dict[tuple[str, int], CellSpec] = {}
+    specs: dict[tuple[Driver, str, int], CellSpec] = {}
     for cell in scenario.cells:
         for level in overrides.concurrency or tuple(cell.concurrency):
-            specs.setdefault((cell.workload, level), cell)  # the first to name a cell says how it is measured
-    cells = [(cell, candidate, level) for (_, level), cell in specs.items() for candidate in scenario.candidates]
+            specs.setdefault(
+                (cell.driver, cell.workload, level), cell
+            )  # the first to name a cell says how it is measured
+    cells = [(cell, candidate, level) for (_, _, level), cell in specs.items() for candidate in scenario.candidates]
     trials: list[Trial] = []
     for number in range(rounds):
         present = [item for item in cells if number in _rounds_of(item[0], rounds, overrides)]
@@ -57,7 +65,7 @@ def _rounds_of(cell: CellSpec, rounds: int, overrides: Overrides) -> set[int]:
 
 
 def _warmup(cell: CellSpec, scenario: Scenario) -> float:
-    if cell.count is not None:
+    if cell.count is not None or cell.runs is not None:
         return 0.0  # counted operations are all measured, or a small count would be over before it is
     return scenario.warmup_s if cell.warmup_s is None else cell.warmup_s
 
@@ -66,14 +74,17 @@ def _trial(
     number: int, round_number: int, candidate: str, level: int, given: tuple[CellSpec, Scenario, Overrides]
 ) -> Trial:
     cell, scenario, overrides = given
+    work = scenario.workloads[cell.workload].workload(cell.workload)
     return Trial(
         number=number,
         round=round_number,
         candidate=candidate,
+        driver=cell.driver,
         workload=cell.workload,
         concurrency=level,
         warmup_s=_warmup(cell, scenario),
         duration_s=overrides.duration_s or cell.duration_s or scenario.duration_s,
-        count=cell.count,
+        count=cell.count if cell.runs is None else cell.runs * work.operations_per_run,
         min_writes=cell.min_writes,
+        identities=overrides.identities or level,
     )

@@ -42,7 +42,8 @@ class Progress:
         guess = (
             "" if left is None else f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
         )
-        text = f"trial {done + 1} of {planned}: {trial.candidate}, {trial.workload} at {trial.concurrency}{guess}"
+        load = f"{trial.driver} {trial.workload} at {trial.concurrency}"
+        text = f"trial {done + 1} of {planned}: {trial.candidate}, {load}{guess}"
         if self._status is not None:
             self._status.update(text)
         elif done % _PLAIN_EVERY == 0:
@@ -50,8 +51,7 @@ class Progress:
 
     def trial_ended(self, record: TrialRecord) -> None:
         """Say at once what went wrong; what went well waits for the report."""
-        place = f"{record.candidate}, {record.workload} at {record.concurrency}, round {record.round + 1}"
         if record.error is not None:
-            self.say(f"not measured: {place}: {record.error}")
+            self.say(f"not measured: {record.place}: {record.error}")
         elif record.integrity.broken:
-            self.say(f"integrity broken: {place}: {'; '.join(record.integrity.examples[:2])}")
+            self.say(f"integrity broken: {record.place}: {'; '.join(record.integrity.examples[:2])}")

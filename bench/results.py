@@ -60,6 +60,7 @@ class Integrity(_Frozen):
     """Rows compared bit for bit with the ledger, summed over a cell's trials (see docs/methodology.md)."""
 
     checked: bool
+    door: Literal["sql", "rest"] = "sql"
     reason: str | None = None
     attempted: int = 0
     acknowledged: int = 0
@@ -91,12 +92,34 @@ class Integrity(_Frozen):
         return self.checked and self.wrong > 0
 
 
+class Probe(_Frozen):
+    """One kind of probe beside the load: how many were sent, how many answered well, and how soon."""
+
+    ok: int
+    n: int
+    p95_ms: float | None
+
+
+class Availability(_Frozen):
+    """Whether the tracking server could be used during the load.
+
+    ``/health`` never touches the database, so a search stands beside it. ``share`` is that of the moments, four a
+    second, at which both answered well.
+    """
+
+    share: float | None
+    n: int
+    health: Probe
+    search: Probe
+
+
 class Generator(_Frozen):
     """What the load generator itself used: the worst trial of the cell."""
 
     cpu_share: float | None = None
     loop_lag_p99_ms: float | None = None
     saturated: bool = False
+    lost_parts: int = Field(default=0, description="Locust workers that were lost during the load")
     reason: str | None = None
 
 
@@ -119,7 +142,7 @@ class Cell(_Frozen):
     concurrency: int
     reference: bool
     rounds: int
-    rounds_lost: int = Field(0, description="rounds that could not be measured")
+    rounds_lost: int = Field(default=0, description="rounds that could not be measured")
     seconds: float
     ops_ok: int
     ops_failed: int
@@ -128,18 +151,39 @@ class Cell(_Frozen):
     metrics_per_s: float | None
     ops_per_s: float | None
     success_rate: float | None
+    first_attempt_rate: float | None = Field(default=None, description="share of operations whose first attempt was ok")
     latency_ms: Latency = Field(description="operations that write; all of them where a workload only reads")
     read_latency_ms: Latency | None = Field(description="operations that read, where the workload mixes both")
     operations: dict[str, Operation]
     errors: dict[str, int]
     lock_errors: int
     deadlocks: int
+    server_errors: dict[str, int] | None = Field(
+        default=None,
+        description="database errors inside the tracking server, also those that its own retries hid",
+    )
     referee: dict[str, float | None]
+    facts: dict[str, float | None] = Field(
+        default_factory=dict, description="of the candidate: durable, schema_missing, schema_current (0 or 1)"
+    )
+    availability: Availability | None = None
+    phases_ms: dict[str, float] = Field(
+        default_factory=dict, description="one experiment of `train`: create, params, steps, experiment"
+    )
+    runs_unfinished: int | None = Field(default=None, description="runs that `train` was to make and did not finish")
     integrity: Integrity
+    integrity_rest: Integrity | None = Field(default=None, description="the same check, read over MLflow's REST API")
+    integrity_prefill: Integrity | None = Field(default=None, description="of the prefill, after all trials")
     generator: Generator
     intervals: dict[str, Interval | None] = Field(description="95 % interval of the mean over rounds")
     per_round: dict[str, list[float | None]]
     timeline: list[TimelinePoint]
+
+    @property
+    def doors(self) -> list[Integrity]:
+        """Each integrity check that was made: by SQL, over REST after an HTTP trial, and of the prefill."""
+        checks = (self.integrity, self.integrity_rest, self.integrity_prefill)
+        return [one for one in checks if one is not None]
 
 
 class Criterion(_Frozen):
@@ -160,6 +204,8 @@ class Criterion(_Frozen):
     interval: Interval | None
     outcome: Verdict
     gating: bool
+    table: str = Field(default="", description="which table of the report it belongs to; empty: the only one")
+    published: str | None = Field(default=None, description="what a published report says of the same figure")
     reference: bool
     reason: str
     rounds_needed: int | None = Field(description="about how many rounds in all would decide an inconclusive one")
@@ -177,6 +223,10 @@ class Candidate(_Frozen):
     durable: bool | None
     durability: str
     prefill: str
+    tracking: dict[str, str] = Field(default_factory=dict, description="the tracking server and its settings, if any")
+    schema_revision: str | None = None
+    schema_current: bool | None = Field(default=None, description="whether that is the revision which our MLflow wants")
+    schema_missing: list[str] | None = Field(default=None, description="MLflow's tables that are not there")
     theirs: bool = Field(description="whether the database was given by the user")
 
 

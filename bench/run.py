@@ -5,27 +5,28 @@ import errno
 import json
 import secrets
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from bench import environment
+from bench import environment, loader
+from bench.conclusion import judge_records
 from bench.errors import BadInput
 from bench.identity import TrialKey
-from bench.judge import criteria, verdict
-from bench.judge.cells import cell_of, sum_integrity
 from bench.plan import Overrides, Trial, plan
-from bench.results import Candidate, Cell, Criterion, Results, Run
-from bench.scenario import LoadedScenario, Scenario, cells_of
+from bench.results import Candidate, Results, Run
+from bench.scenario import LoadedScenario, Scenario
 from bench.servers import places
-from bench.stand import Stand, cache_folder, fill, one_line, stand
+from bench.site import Site
+from bench.stand import Access, Stand, one_line
+from bench.stands import cache_folder, stand
 from bench.stores import schema
 from bench.stores.url import StoreUrl
 from bench.trial import Setting, check_prefill, run_trial
-from bench.trial_record import CellKey, TrialRecord
+from bench.trial_record import TrialRecord
 
 _MIN_FREE = 1 << 30  # bytes: four stores with their logs, and the samples
 _MAX_TRIALS = 0xFFFF  # run ids have four hex digits for the trial
@@ -56,6 +57,7 @@ class Request:
     out: Path
     keep: bool
     notes: tuple[str, ...] = ()
+    sites: dict[str, Site] = field(default_factory=dict)  # tracking servers of the user's, by store
 
 
 @dataclass
@@ -96,8 +98,8 @@ def new_folder(out: Path, scenario: str, now: datetime) -> Path:
     raise BadInput(f"{out}: too many runs began in this second; try again")
 
 
-async def run(request: Request, folder: Path, watcher: Watcher) -> Results:
-    """Carry out a run in its folder and write results.json.
+async def run(request: Request, folder: Path, watcher: Watcher, start: loader.Loader = loader.start) -> Results:
+    """Carry out a run in its folder and write results.json; ``start`` is where the load comes from.
 
     When the surrounding task is cancelled, what was measured is judged and written before the cancellation goes on.
 
@@ -108,7 +110,7 @@ async def run(request: Request, folder: Path, watcher: Watcher) -> Results:
     state = _State()
     (folder / "scenario.toml").write_text(request.scenario.text, encoding="utf-8")
     try:
-        await _carry_out(request, folder, watcher, state)
+        await _carry_out(request, folder, (watcher, start), state)
     except asyncio.CancelledError:
         _conclude(request, folder, state, (started, True))
         raise
@@ -121,29 +123,29 @@ async def run(request: Request, folder: Path, watcher: Watcher) -> Results:
     return _conclude(request, folder, state, (started, False))
 
 
-async def _carry_out(request: Request, folder: Path, watcher: Watcher, state: _State) -> None:
+async def _carry_out(request: Request, folder: Path, given: tuple[Watcher, loader.Loader], state: _State) -> None:
+    watcher, start = given
     scenario = request.scenario.scenario
     trials = plan(scenario, request.overrides)
     if len(trials) > _MAX_TRIALS:
         raise BadInput(f"{len(trials)} trials are more than {_MAX_TRIALS}; ask for fewer rounds or cells")
     state.planned = len(trials)
     state.facts = environment.facts(places.temp_root())
-    setting = Setting(f"{folder.name}-{secrets.token_hex(3)}", request.seed, scenario, folder)
+    setting = Setting(f"{folder.name}-{secrets.token_hex(3)}", request.seed, scenario, folder, start)
+    http = any(trial.driver == "http" for trial in trials)
     async with AsyncExitStack() as stack:
         stands: dict[str, Stand] = {}
         for name, spec in scenario.candidates.items():
             if spec.server and spec.store in request.urls:
                 raise BadInput(f"candidate {name!r} has server settings; a server given by URL is never configured")
-            ready = await stack.enter_async_context(
-                stand(name, spec, request.urls.get(spec.store), cache_folder(), watcher.say, keep=request.keep)
-            )
+            access = Access(request.urls.get(spec.store), request.sites.get(spec.store), http, request.keep)
+            ready = await stack.enter_async_context(stand(name, spec, access, cache_folder(), watcher.say))
             stack.push_async_callback(_remove_ours, ready, watcher, state)
             _check_connections(ready, trials)
             stands[name] = ready
         for name, ready in stands.items():
-            watcher.say(f"{name}: {ready.version} ({ready.source}), {_size(scenario)}")
-            await fill(
-                ready,
+            watcher.say(f"{name}: {ready.facts.version} ({ready.facts.source}), {_size(scenario)}")
+            await ready.fill(
                 scenario.prefill,
                 TrialKey.of(f"{setting.run_id}/{name}", setting.seed, 0),
                 f"trackbench-{setting.run_id}-{name}-prefill",
@@ -162,10 +164,11 @@ async def _carry_out(request: Request, folder: Path, watcher: Watcher, state: _S
 
 
 def _check_connections(ready: Stand, trials: Sequence[Trial]) -> None:
-    most = max(trial.concurrency for trial in trials)
-    if ready.connections is not None and most + _SPARE_CONNECTIONS > ready.connections:
+    most = max((trial.concurrency for trial in trials if trial.driver == "direct"), default=0)
+    admitted = ready.facts.connections
+    if admitted is not None and most + _SPARE_CONNECTIONS > admitted:
         raise BadInput(
-            f"concurrency {most}: {ready.name} admits {ready.connections} connections and the run needs "
+            f"concurrency {most}: {ready.name} admits {admitted} connections and the run needs "
             f"{most + _SPARE_CONNECTIONS}; lower --concurrency or raise the server's max_connections"
         )
 
@@ -189,8 +192,7 @@ async def _add_prefill_check(name: str, ready: Stand, state: _State) -> None:
     last = max((n for n, record in enumerate(state.records) if record.candidate == name), default=None)
     if checked is None or last is None:
         return
-    record = state.records[last]
-    state.records[last] = record.model_copy(update={"integrity": sum_integrity([record.integrity, checked])})
+    state.records[last] = state.records[last].model_copy(update={"integrity_prefill": checked})
 
 
 def _conclude(request: Request, folder: Path, state: _State, ending: tuple[datetime, bool]) -> Results:
@@ -211,8 +213,8 @@ def _conclude(request: Request, folder: Path, state: _State, ending: tuple[datet
         rounds=max((record.round + 1 for record in state.records), default=0),
         command=environment.command_line(),
         mlflow_version=schema.mlflow_version(),
-        authentication="none in front of the store: direct connections log in to the database",
-        network="loopback, no TLS" if not request.urls else "as the given URLs say",
+        authentication=_authentication(state.candidates, {record.driver for record in state.records}),
+        network="as the given URLs say" if request.urls or request.sites else "loopback, no TLS",
         loop="closed",
         interrupted=interrupted,
         trials_planned=state.planned,
@@ -225,83 +227,33 @@ def _conclude(request: Request, folder: Path, state: _State, ending: tuple[datet
     return found
 
 
-def judge_records(
-    scenario: Scenario,
-    records: Sequence[TrialRecord],
-    candidates: Sequence[Candidate],
-    run_facts: Run,
-    facts: Mapping[str, str],
-) -> Results:
-    """Turn trials into cells, criteria and verdicts."""
-    cells = _cells(scenario, records)
-    judged = _criteria(scenario, cells, {one.name for one in candidates if one.theirs})
-    decided = {one.name: verdict.of_candidate(one.name, judged, cells) for one in candidates}
-    verdicts = {name: outcome for name, (outcome, _) in decided.items()}
-    whole = verdict.of_run(verdicts, scenario.reference)
-    if run_facts.interrupted and whole == "pass":
-        whole = "inconclusive"
-    return Results(
-        run=run_facts,
-        environment=dict(facts),
-        candidates=list(candidates),
-        cells=cells,
-        criteria=judged,
-        verdicts=verdicts,
-        reasons={name: reason for name, (_, reason) in decided.items()},
-        verdict=whole,
-        exit_code=int(verdict.exit_code(whole, cells)),
-        notes=_notes(scenario, records, candidates),
-    )
-
-
-def _cells(scenario: Scenario, records: Sequence[TrialRecord]) -> list[Cell]:
-    groups: dict[CellKey, list[TrialRecord]] = {}
-    for record in records:
-        groups.setdefault(record.cell, []).append(record)
-    order = {name: place for place, name in enumerate(scenario.candidates)}
-    cells = [
-        cell_of(sorted(group, key=lambda record: record.round), key.candidate == scenario.reference)
-        for key, group in groups.items()
-    ]
-    return sorted(cells, key=lambda cell: (cell.workload, cell.concurrency, order[cell.candidate]))
-
-
-def _criteria(scenario: Scenario, cells: Sequence[Cell], shared: Collection[str]) -> list[Criterion]:
-    """Every criterion on every cell it is for; ``shared`` are candidates whose server others may use too."""
-    judged = []
-    for spec in scenario.criteria:
-        rule = criteria.Rule(spec.name, spec.expression, spec.gating)
-        wanted = cells_of(spec, scenario)
-        levels = {workload for workload, _ in wanted}
-        for cell in cells:
-            if cell.workload not in levels or spec.concurrency not in (None, cell.concurrency):
-                continue
-            if spec.stores is not None and cell.store not in spec.stores:
-                continue
-            same = [other for other in cells if other.reference and _place(other) == _place(cell)]
-            decided = criteria.judge(rule, cell, same[0] if same else None)
-            if decided.outcome == "fail" and cell.candidate in shared and decided.field.startswith("referee."):
-                reason = "the counter is everybody's on this server, which is not ours alone"
-                decided = decided.model_copy(update={"outcome": "inconclusive", "reason": reason})
-            judged.append(decided)
-    return judged
-
-
-def _place(cell: Cell) -> tuple[str, str, int]:
-    return cell.driver, cell.workload, cell.concurrency
+def _authentication(candidates: Sequence[Candidate], drivers: Collection[str]) -> str:
+    """Who had to log in where."""
+    said = []
+    if "http" in drivers:
+        modes = {one.tracking.get("authentication", "as their server wants it") for one in candidates if one.tracking}
+        said.append(f"MLflow server: {', '.join(sorted(modes))}")
+    if "direct" in drivers:
+        said.append("direct connections log in to the database")
+    return "; ".join(said) or "nothing was measured"
 
 
 def _candidate(ready: Stand, scenario: Scenario) -> Candidate:
+    facts = ready.facts
     return Candidate(
         name=ready.name,
-        store=ready.store.name,
+        store=facts.kind,
         reference=ready.name == scenario.reference,
-        source=ready.source,
-        server_version=ready.version,
-        settings={**ready.settings, **{f"session {name}": value for name, value in ready.spec.session.items()}},
-        durable=ready.durability.ok,
-        durability=ready.durability.claim,
+        source=facts.source,
+        server_version=facts.version,
+        settings={**facts.settings, **{f"session {name}": value for name, value in ready.spec.session.items()}},
+        durable=facts.durable,
+        durability=facts.durability,
         prefill=_size(scenario),
+        tracking=ready.site_facts,
+        schema_revision=facts.schema_revision,
+        schema_current=facts.schema_current,
+        schema_missing=None if facts.schema_missing is None else list(facts.schema_missing),
         theirs=ready.theirs,
     )
 
@@ -310,28 +262,6 @@ def _size(scenario: Scenario) -> str:
     size = scenario.prefill
     rows = -(-size.metrics // size.runs) * size.runs if size.runs else 0  # each run has as many as the others
     return f"{rows:,} metrics in {size.runs:,} runs" if rows else "empty"
-
-
-def _notes(scenario: Scenario, records: Sequence[TrialRecord], candidates: Sequence[Candidate]) -> list[str]:
-    """Limits and honesty marks."""
-    notes = [
-        "Closed loop: each writer waits for its answer before it sends again, so latency is service time; "
-        "a stall delays operations that are then never sent (coordinated omission).",
-        "Direct writers: the store's own share of what users feel; no MLflow server stands in between.",
-        "Process crashes and power losses were not tested in this run.",
-    ]
-    for record in records:
-        if record.error is not None:
-            place = f"{record.candidate}, {record.workload} at {record.concurrency}, round {record.round + 1}"
-            notes.append(f"Not measured: {place}: {record.error}")
-    notes += [f"{one.name}: not durable: {one.durability}" for one in candidates if one.durable is False]
-    notes += [
-        f"{name} was asked for as {spec.store}, and is {one.store}"
-        for one in candidates
-        for name, spec in scenario.candidates.items()
-        if one.name == name and one.store != spec.store
-    ]
-    return notes
 
 
 def _write_environment(folder: Path, state: _State) -> None:

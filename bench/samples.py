@@ -4,7 +4,7 @@ Times are nanoseconds on the monotonic clock: absolute while recorded, since the
 """
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,18 +103,29 @@ class Recorder:
         self._file.close()
 
 
-def compact(raw: Path, parquet: Path, epoch_ns: int) -> None:
-    """Turn a recorder's flat file into Parquet, its times taken from ``epoch_ns`` on, and remove it."""
-    if not raw.exists():
+def compact(raws: Mapping[Path, int], parquet: Path) -> None:
+    """Turn recorders' flat files into one Parquet file and remove them; each with its epoch, the time 0 of its clock.
+
+    Files that do not exist are passed over: their load process never began.
+    """
+    present = {raw: epoch for raw, epoch in raws.items() if raw.exists()}
+    if not present:
         return
-    with raw.open("rb") as source, pq.ParquetWriter(parquet, SCHEMA, compression="zstd") as target:
+    with pq.ParquetWriter(parquet, SCHEMA, compression="zstd") as target:
+        for raw, epoch_ns in present.items():
+            _append(raw, epoch_ns, target)
+    for raw in present:
+        raw.unlink()
+
+
+def _append(raw: Path, epoch_ns: int, target: pq.ParquetWriter) -> None:
+    with raw.open("rb") as source:
         while chunk := source.read(FIELDS * 8 * _ROW_GROUP):
-            whole = len(chunk) // (FIELDS * 8) * FIELDS * 8  # a killed engine may have torn the last sample
+            whole = len(chunk) // (FIELDS * 8) * FIELDS * 8  # a killed load process may have torn the last sample
             part = unpack(np.frombuffer(chunk[:whole], dtype=np.int64).reshape(-1, FIELDS))
             for name in ("scheduled_ns", "start_ns", "end_ns"):
                 getattr(part, name)[:] -= epoch_ns
             target.write_table(pa.table([getattr(part, name) for name in SCHEMA.names], schema=SCHEMA))
-    raw.unlink()
 
 
 _ROW_GROUP = 100_000

@@ -17,6 +17,7 @@ from bench.workload import MAX_BATCH_METRICS, MAX_BATCH_PARAMS, MAX_BATCH_TAGS, 
 FOLDER = Path(__file__).resolve().parent.parent / "scenarios"
 MAX_WRITERS = 1000
 _Path = tuple[str | int, ...]
+Driver = Literal["direct", "http"]
 StoreName = Literal["sqlite", "postgresql", "timescaledb", "mysql", "mariadb"]
 
 
@@ -31,18 +32,29 @@ class Prefill(_Frozen):
     metrics: int = Field(0, ge=0)
 
 
+class TrackingSpec(_Frozen):
+    """Settings of the tracking server in front of a store; what is not given is MLflow's own default."""
+
+    workers: int = Field(4, ge=1, le=64)
+    pool_size: int | None = Field(None, ge=1, le=1000)
+    max_overflow: int | None = Field(None, ge=1, le=1000)
+    authentication: bool = False
+    artifact_root: str | None = None
+
+
 class CandidateSpec(_Frozen):
-    """A store and the settings under test: of its server (ours only) and of each session."""
+    """A store and the settings under test: of its server (ours only), of each session, of its tracking server."""
 
     store: StoreName
     server: dict[str, str] = {}
     session: dict[str, str] = {}
+    tracking: TrackingSpec = TrackingSpec.model_validate({})
 
 
 class WorkloadSpec(_Frozen):
     """One workload; see `bench.workload.Workload` for the meaning of each key."""
 
-    kind: Literal["log_metric", "log_batch", "train", "read", "mixed", "bulk"]
+    kind: Literal["log_metric", "log_batch", "train", "read", "mixed", "traces", "bulk"]
     metrics: int = Field(1, ge=0, le=100_000)
     params: int = Field(0, ge=0, le=MAX_BATCH_PARAMS)
     tags: int = Field(0, ge=0, le=MAX_BATCH_TAGS)
@@ -53,6 +65,8 @@ class WorkloadSpec(_Frozen):
     shuffled: bool = False
     lockstep: bool = False
     read_share: float = Field(0.0, ge=0.0, lt=1.0)
+    experiments: bool = False
+    spans: int = Field(8, ge=1, le=1000)
 
     def workload(self, name: str) -> Workload:
         """The workload under its name in the scenario."""
@@ -60,26 +74,37 @@ class WorkloadSpec(_Frozen):
 
 
 class CellSpec(_Frozen):
-    """A workload at some concurrency levels; rounds and times may differ from the scenario's."""
+    """A workload at some concurrency levels; rounds and times may differ from the scenario's.
+
+    ``runs`` (kind ``train``) ends each writer after so many runs, ``count`` after so many operations.
+    """
 
     workload: str
+    driver: Driver = "direct"
     concurrency: list[int] = Field(min_length=1)
     rounds: int | None = Field(None, ge=1)
     warmup_s: float | None = Field(None, ge=0)
     duration_s: float | None = Field(None, gt=0)
     count: int | None = Field(None, ge=1)
+    runs: int | None = Field(None, ge=1)
     min_writes: int = Field(0, ge=0)
 
 
 class CriterionSpec(_Frozen):
-    """One expression over the results of some cells; those of all workloads, levels or stores if none is named."""
+    """One expression over results: of all drivers, workloads, levels and stores of which it names none.
+
+    ``table`` says in which of the report's tables it stands, ``published`` what a published report says there.
+    """
 
     name: str
     expression: str
+    driver: Driver | None = None
     workload: str | None = None
     concurrency: int | None = None
     stores: list[StoreName] | None = None
     gating: bool = True
+    table: Literal["", "published", "decides"] = ""
+    published: str | None = None
 
 
 class Scenario(_Frozen):
@@ -158,13 +183,7 @@ def _check_names(scenario: Scenario, text: str, where: str) -> None:
     for name, candidate in scenario.candidates.items():
         if candidate.store == "sqlite" and candidate.server:
             refuse(("candidates", name, "server"), "SQLite has no server; its settings are PRAGMAs under session")
-    for number, cell in enumerate(scenario.cells):
-        here = ("cells", number)
-        if cell.workload not in scenario.workloads:
-            refuse((*here, "workload"), f"unknown workload {cell.workload!r}", sorted(scenario.workloads))
-        for level in cell.concurrency:
-            if not 1 <= level <= MAX_WRITERS:
-                refuse((*here, "concurrency"), f"concurrency {level} is not between 1 and {MAX_WRITERS}")
+    _check_cells(scenario, refuse)
     for name, work in scenario.workloads.items():
         if problem := _misfit(work, scenario):
             refuse(("workloads", name), f"workload {name!r}: {problem}")
@@ -180,6 +199,18 @@ def _check_names(scenario: Scenario, text: str, where: str) -> None:
         _check_criterion(criterion, scenario, partial(refuse, ("criteria", number, "expression")))
 
 
+def _check_cells(scenario: Scenario, refuse: Callable[..., None]) -> None:
+    for number, cell in enumerate(scenario.cells):
+        here = ("cells", number)
+        if cell.workload not in scenario.workloads:
+            refuse((*here, "workload"), f"unknown workload {cell.workload!r}", sorted(scenario.workloads))
+        elif problem := _misplaced(cell, scenario.workloads[cell.workload]):
+            refuse((*here, "workload"), f"workload {cell.workload!r}: {problem}")
+        for level in cell.concurrency:
+            if not 1 <= level <= MAX_WRITERS:
+                refuse((*here, "concurrency"), f"concurrency {level} is not between 1 and {MAX_WRITERS}")
+
+
 def _check_criterion(criterion: CriterionSpec, scenario: Scenario, refuse: Callable[..., None]) -> None:
     here = f"criterion {criterion.name!r}"
     try:
@@ -193,14 +224,31 @@ def _check_criterion(criterion: CriterionSpec, scenario: Scenario, refuse: Calla
         refuse(f"{here} fits no cell of this scenario")
 
 
-def cells_of(criterion: CriterionSpec, scenario: Scenario) -> list[tuple[str, int]]:
-    """(workload, concurrency) of the cells that a criterion is judged on."""
+def cells_of(criterion: CriterionSpec, scenario: Scenario) -> list[tuple[Driver, str, int]]:
+    """(driver, workload, concurrency) of the cells that a criterion is judged on."""
     return [
-        (cell.workload, level)
+        (cell.driver, cell.workload, level)
         for cell in scenario.cells
         for level in cell.concurrency
-        if criterion.workload in (None, cell.workload) and criterion.concurrency in (None, level)
+        if criterion.driver in (None, cell.driver)
+        and criterion.workload in (None, cell.workload)
+        and criterion.concurrency in (None, level)
     ]
+
+
+def _misplaced(cell: CellSpec, work: WorkloadSpec) -> str | None:
+    """Why a workload can't be measured in this cell, in words; None where it can."""
+    rules = {
+        'kind bulk goes straight into the tables; set driver = "direct"': work.kind == "bulk" and cell.driver == "http",
+        'kind traces goes through a tracking server; set driver = "http"': work.kind == "traces"
+        and cell.driver == "direct",
+        'experiments are made through a tracking server; set driver = "http"': work.kind == "train"
+        and work.experiments
+        and cell.driver == "direct",
+        "runs belongs to kind train; use count": cell.runs is not None and work.kind != "train",
+        "runs and count both say when a writer ends; set one": cell.runs is not None and cell.count is not None,
+    }
+    return next((problem for problem, broken in rules.items() if broken), None)
 
 
 def _misfit(work: WorkloadSpec, scenario: Scenario) -> str | None:
@@ -212,11 +260,13 @@ def _misfit(work: WorkloadSpec, scenario: Scenario) -> str | None:
         and not 1 <= batch <= MAX_BATCH_METRICS,
         "it reads prefilled runs; set runs and metrics under [prefill]": work.kind in ("read", "mixed")
         and scenario.prefill.runs == 0,
-        "read_share above 0 belongs to kind mixed, and mixed needs it": (work.kind == "mixed") != (work.read_share > 0),
+        "read_share above 0 belongs to kind mixed, and mixed needs it": work.kind != "traces"
+        and (work.kind == "mixed") != (work.read_share > 0),
+        "experiments belongs to kind train": work.experiments and work.kind != "train",
         "metrics must be 1; log_batch writes several at once": work.kind in ("log_metric", "train")
         and work.metrics != 1,
         "metrics must be at least 1": work.kind in ("bulk", "mixed") and work.metrics == 0,
-        "params and tags belong to log_batch, mixed and train": work.kind in ("log_metric", "bulk", "read")
+        "params and tags belong to log_batch, mixed and train": work.kind in ("log_metric", "bulk", "read", "traces")
         and work.params + work.tags > 0,
         "fresh_keys needs metrics": work.fresh_keys and work.metrics == 0,
         "train makes runs of its own: no hot_run, no fresh_keys": work.kind == "train"
@@ -250,6 +300,8 @@ def _fields(path: list[str]) -> list[str]:
         "criteria": CriterionSpec,
         "prefill": Prefill,
     }
+    if path[0:1] == ["candidates"] and path[2:] == ["tracking"]:
+        return sorted(TrackingSpec.model_fields)
     return sorted((models[path[0]] if path else Scenario).model_fields)
 
 
@@ -304,3 +356,22 @@ def with_stores(scenario: Scenario, stores: Collection[str]) -> Scenario:
         item for item in scenario.criteria if reference is not None or not parse(item.expression).uses_reference
     ]
     return scenario.model_copy(update={"candidates": kept, "reference": reference, "criteria": criteria})
+
+
+def without_direct(scenario: Scenario, stores: Collection[str]) -> tuple[Scenario, list[str]]:
+    """The scenario without direct cells, and what was left out in words, where these stores can't be reached by SQL.
+
+    Raises:
+        BadInput: nothing is left.
+    """
+    if not any(spec.store in stores for spec in scenario.candidates.values()):
+        return scenario, []
+    cells = [cell for cell in scenario.cells if cell.driver == "http"]
+    if not cells:
+        raise BadInput(
+            "this scenario has no HTTP cell, so a tracking server alone can't be measured; add --store NAME=URL"
+        )
+    left_out = [f"direct {cell.workload}" for cell in scenario.cells if cell.driver == "direct"]
+    reduced = scenario.model_copy(update={"cells": cells})
+    criteria = [one for one in scenario.criteria if cells_of(one, reduced)]
+    return reduced.model_copy(update={"criteria": criteria}), left_out

@@ -1,8 +1,8 @@
 """One trial: set up, load, read back, remove. It leaves samples, ledgers and trial.json in its folder."""
 
 import asyncio
-import time
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,52 +10,54 @@ from typing import Any, cast
 
 import numpy as np
 
-from bench import ledger, samples
-from bench.engine_client import engine
-from bench.identity import TrialKey
-from bench.integrity import TABLES, Expected, Tally, read_back, reconcile
+from bench import ledger, loader, samples
+from bench.availability import Prober
+from bench.identity import TrialKey, run_name
+from bench.integrity import Expected, Tally, read_back
 from bench.integrity.run_audit import run_row
-from bench.job import Job
+from bench.job import Job, samples_path
 from bench.judge.trials import Window, figures
 from bench.outcome import Outcome
 from bench.plan import Trial
+from bench.rest import Rest
+from bench.rest_rows import RestRows
 from bench.results import INTEGRITY_COUNTS, Generator, Integrity
 from bench.scenario import Scenario
-from bench.stand import Stand, one_line
+from bench.stand import Door, Stand, one_line
 from bench.stores.base import Counters
 from bench.trial_record import TrialRecord
-from bench.workload import Layout
+from bench.workload import OPERATIONS, Layout, Workload
 
 GENERATOR_LIMIT = 0.7  # share of a core above which the generator may be what limits
 _GAUGE_EVERY_S = 0.25
-_LAST_COMMIT_S = 10.0
 _DOUBTFUL = (Outcome.RESERVED, Outcome.INFO)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a trial needs to know of its run."""
+    """What a trial needs to know of its run; ``loader`` is where the load comes from."""
 
     run_id: str
     seed: int
     scenario: Scenario
     folder: Path
+    loader: loader.Loader
 
 
-class EngineFailed(Exception):
-    """The engine could not do its job; ``epoch_ns`` is when its load began, 0 if it did not."""
+class LoadFailed(Exception):
+    """The load could not be made; ``epochs`` are the beginnings of the parts that did begin."""
 
-    def __init__(self, message: str, epoch_ns: int) -> None:
+    def __init__(self, message: str, epochs: dict[int, int]) -> None:
         super().__init__(message)
-        self.epoch_ns = epoch_ns
+        self.epochs = epochs
 
 
 @dataclass(frozen=True)
 class _Load:
-    """What the engine said of a trial's load."""
+    """What the load process said of a trial's load; ``epochs`` is time 0 on the clock of each part."""
 
     window: Window
-    epoch_ns: int
+    epochs: dict[int, int]
     generator: Generator
     retried: dict[str, int]
 
@@ -63,12 +65,13 @@ class _Load:
 async def run_trial(trial: Trial, setting: Setting, stand: Stand) -> TrialRecord:
     """Carry out one trial and write its record; a trial that fails has ``error`` set, it does not raise."""
     work = setting.scenario.workloads[trial.workload].workload(trial.workload)
-    layout = Layout(TrialKey.of(setting.run_id, setting.seed, trial.number), work, trial.concurrency)
-    name = f"{trial.number:04d}-{trial.candidate}-direct-{trial.workload}-c{trial.concurrency}"
+    layout = Layout(TrialKey.of(setting.run_id, setting.seed, trial.number), work, trial.identities)
+    name = f"{trial.number:04d}-{trial.candidate}-{trial.driver}-{trial.workload}-c{trial.concurrency}"
     folder = setting.folder / "trials" / name
     folder.mkdir(parents=True)
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
     fields: dict[str, Any] = {}
+    log = 0 if stand.server is None else stand.server.log_size()
     try:
         fields = await _measure(trial, setting, stand, layout, folder)
         await stand.remove_trials()
@@ -76,12 +79,14 @@ async def run_trial(trial: Trial, setting: Setting, stand: Stand) -> TrialRecord
         fields = {**fields, "error": f"{type(error).__name__}: {one_line(error)}"}
         with suppress(Exception):  # a server that is gone shows in the next trial's error
             await stand.renew()
+    if stand.server is not None and trial.driver == "http":
+        (folder / "mlflow.log").write_text(stand.server.log_since(log), encoding="utf-8")
     record = TrialRecord(
         number=trial.number,
         round=trial.round,
         candidate=trial.candidate,
-        store=stand.store.name,
-        driver="direct",
+        store=stand.facts.kind,
+        driver=trial.driver,
         workload=trial.workload,
         concurrency=trial.concurrency,
         started=started,
@@ -93,37 +98,47 @@ async def run_trial(trial: Trial, setting: Setting, stand: Stand) -> TrialRecord
 
 async def _measure(trial: Trial, setting: Setting, stand: Stand, layout: Layout, folder: Path) -> dict[str, Any]:
     await stand.remove_trials()  # what an earlier trial that broke down has left
-    if not stand.theirs:
-        await stand.store.settle(stand.session)
+    await stand.settle()
     experiment_id = await stand.create_experiment(f"trackbench-{setting.run_id}-{trial.number}", layout.key.prefix)
-    for place in layout.setup_runs():
-        await stand.tracking.create_run(run_row(layout.key, *place, experiment_id, stand.artifact_root))
+    rows = [run_row(layout.key, *place, experiment_id, stand.artifact_root) for place in layout.setup_runs()]
+    run_ids = [await stand.create_run(row) for row in rows]
+    job = _job(trial, setting, stand, layout, (experiment_id, folder, tuple(run_ids)))
     try:
-        load, referee = await _load(trial, setting, stand, (layout, experiment_id, folder))
-    except EngineFailed as error:  # the ledger still says what it had sent
-        samples.compact(folder / "samples.raw", folder / "samples.parquet", error.epoch_ns)
-        return {"error": str(error), "integrity": await _check(stand, layout, folder, experiment_id)}
-    samples.compact(folder / "samples.raw", folder / "samples.parquet", load.epoch_ns)
+        load, seen = await _load(job, setting, stand)
+    except LoadFailed as error:  # the ledger still says what it had sent
+        _compact(folder, error.epochs)
+        return {"error": str(error), **await _check(stand, job)}
+    _compact(folder, load.epochs)
     taken = samples.load(folder / "samples.parquet")
-    integrity = await _check(stand, layout, folder, experiment_id)
     return {
         **figures(taken, load.window, layout.workload, load.retried),
-        "referee": referee,
-        "integrity": integrity,
+        **seen,
+        **await _check(stand, job),
+        "runs_unfinished": _unfinished(trial, layout.workload, taken),
         "generator": load.generator,
     }
 
 
-async def _load(
-    trial: Trial, setting: Setting, stand: Stand, place: tuple[Layout, int, Path]
-) -> tuple[_Load, dict[str, float | None]]:
-    layout, experiment_id, folder = place
-    job = Job(
-        url=stand.store.url,
+def _compact(folder: Path, epochs: dict[int, int]) -> None:
+    raws = {samples_path(folder, part): epoch for part, epoch in epochs.items()}
+    samples.compact(raws, folder / "samples.parquet")
+
+
+def _job(trial: Trial, setting: Setting, stand: Stand, layout: Layout, made: tuple[int, Path, tuple[str, ...]]) -> Job:
+    experiment_id, folder, run_ids = made
+    return Job(
+        driver=trial.driver,
+        url=stand.url,
+        site=stand.site if trial.driver == "http" else None,
         session_options=stand.spec.session,
         key=layout.key,
         workload=layout.workload,
-        writers=trial.concurrency,
+        run_ids=run_ids,
+        writers=layout.writers,
+        part=0,
+        first=0,
+        block=layout.writers,
+        active=trial.concurrency,
         experiment_id=experiment_id,
         artifact_root=stand.artifact_root,
         folder=str(folder),
@@ -135,92 +150,137 @@ async def _load(
         retry=setting.scenario.retry,
         reads=stand.reads,
     )
-    before = await stand.store.counters(stand.session)
-    await stand.session.rollback()
+
+
+def _unfinished(trial: Trial, workload: Workload, taken: samples.Samples) -> int | None:
+    """Of the runs that ``train`` was to make (``count``), or began in its time, how many did not finish.
+
+    When the time is over, writers are in the middle of a run; those runs are not counted.
+    """
+    if workload.kind != "train":
+        return None
+    first = OPERATIONS.index("create_experiment" if workload.experiments else "create_run")
+    began = int(np.count_nonzero(taken.operation == first))
+    last = taken.operation == OPERATIONS.index("finish_run")
+    finished = int(np.count_nonzero(last & (taken.outcome == Outcome.OK)))
+    if trial.count is not None:
+        return max(trial.concurrency * (trial.count // workload.operations_per_run), began) - finished
+    ends = {int(writer): bool(ended) for writer, ended in zip(taken.writer, last, strict=True)}
+    return max(0, began - finished - sum(not ended for ended in ends.values()))
+
+
+async def _load(job: Job, setting: Setting, stand: Stand) -> tuple[_Load, dict[str, Any]]:
+    """The load, and what stood beside it: the database's counters, the tracking server's errors, availability."""
+    before = await stand.counters()
+    met = stand.server.errors() if stand.server is not None else None
     peaks: dict[str, float] = {}
     over = asyncio.Event()
     watch = asyncio.create_task(_watch_gauges(stand, peaks, over))
     try:
-        load = await _drive(job)
+        async with _probes(job) as probes:
+            load = await _drive(job, setting.loader)
     finally:
         over.set()  # not a cancellation: that would close the connection in the middle of a query
         await watch
-    after: Counters = await stand.store.counters(stand.session)
-    await stand.session.rollback()
+    after: Counters = await stand.counters()
     referee: dict[str, float | None] = {**after.since(before), **peaks}
-    if stand.connections and "connections" in peaks:
-        referee["connections_share"] = peaks["connections"] / stand.connections
-    return load, referee
+    if stand.facts.connections and "connections" in peaks:
+        referee["connections_share"] = peaks["connections"] / stand.facts.connections
+    seen: dict[str, Any] = {"referee": referee}
+    if job.driver == "http":
+        seen["availability"] = probes.result() if probes is not None else None
+        if stand.server is not None and met is not None:
+            seen["server_errors"] = dict(stand.server.errors() - met)
+    return load, seen
 
 
-async def _drive(job: Job) -> _Load:
-    """Run the engine to its end.
+@asynccontextmanager
+async def _probes(job: Job) -> AsyncIterator[Prober | None]:
+    if job.driver == "direct" or job.site is None:
+        yield None
+        return
+    async with Prober(job.site, job.experiment_id) as prober:
+        yield prober
+
+
+async def _drive(job: Job, start: loader.Loader) -> _Load:
+    """See a load through to its end.
 
     Raises:
-        EngineFailed: the engine could not connect, or ended without its last frame.
+        LoadFailed: it could not connect, or ended without its last frame.
     """
-    epoch = 0
+    epochs: dict[int, int] = {}
     end: dict[str, Any] | None = None
-    async with engine(job) as process:
-        async for frame in process.frames():
+    async with start(job) as load:
+        async for frame in load.frames():
             if frame["event"] == "failed":
-                raise EngineFailed(f"writers could not connect ({frame['error']}): {frame['message']}", epoch)
+                message = f"writers could not connect ({frame['error']}): {frame['message']}"
+                raise LoadFailed(message, epochs)
             if frame["event"] == "ready":
-                epoch = int(str(frame["epoch_ns"]))
+                epochs[int(str(frame.get("part", 0)))] = int(str(frame["epoch_ns"]))
             if frame["event"] == "end":
                 end = cast(dict[str, Any], frame)
     if end is None:
-        raise EngineFailed("the engine ended before its trial did; see engine.log in the trial's folder", epoch)
+        message = "the load process ended before its trial did; see load.log in the trial's folder"
+        raise LoadFailed(message, epochs)
     if end["faults"]:
-        raise EngineFailed(f"a writer broke down: {end['faults'][0]}", epoch)
+        raise LoadFailed(f"a writer broke down: {end['faults'][0]}", epochs)
     saturated = end["cpu_share"] > GENERATOR_LIMIT
     generator = Generator(
         cpu_share=end["cpu_share"],
         loop_lag_p99_ms=end["loop_lag_p99_ms"],
         saturated=saturated,
+        lost_parts=end.get("lost_parts", 0),
         reason=f"it used {end['cpu_share']:.0%} of a core, above {GENERATOR_LIMIT:.0%}" if saturated else None,
     )
-    return _Load(Window(end["begin_ns"], end["end_ns"]), epoch, generator, end["retried"])
+    return _Load(Window(end["begin_ns"], end["end_ns"]), epochs, generator, end["retried"])
 
 
 async def _watch_gauges(stand: Stand, peaks: dict[str, float], over: asyncio.Event) -> None:
     while not over.is_set():
-        for name, value in (await stand.store.gauges(stand.session)).items():
+        for name, value in (await stand.gauges()).items():
             peaks[name] = max(peaks.get(name, 0.0), value)
         with suppress(TimeoutError):
             await asyncio.wait_for(over.wait(), _GAUGE_EVERY_S)
 
 
-async def _check(stand: Stand, layout: Layout, folder: Path, experiment_id: int) -> Integrity:
-    """Read everything back; a check that breaks down leaves integrity unchecked, never good."""
+async def _check(stand: Stand, job: Job) -> dict[str, Integrity]:
+    """Read everything back through the stand's own door, and after an HTTP trial over REST as well."""
+    layout, folder = job.layout, Path(job.folder)
+    statuses = [ledger.load(folder, writer) for writer in range(layout.writers)]
+    expected = Expected(layout, statuses, job.experiment_id, by_name=job.driver == "http")
+    in_doubt = any(bool(np.isin(status, _DOUBTFUL).any()) for status in statuses)
     try:
-        statuses = [ledger.load(folder, writer) for writer in range(layout.writers)]
-        if any(np.isin(status, _DOUBTFUL).any() for status in statuses):
-            await _until_writers_are_gone(stand)
-        if layout.workload.kind == "bulk":
-            await stand.tracking.rebuild_latest(layout.key.prefix)
-        tally = await read_back(stand.session, Expected(layout, statuses, experiment_id))
-        if not stand.theirs:
-            now = await stand.store.count(stand.session, TABLES)
-            tally.add(reconcile(stand.baseline, now, {**tally.tables, "experiments": 1}))
-        await stand.session.rollback()
+        await stand.finish_writing(expected, in_doubt)
     except Exception as error:
-        return Integrity(checked=False, reason=f"the read-back broke down: {type(error).__name__}: {error}")
-    return integrity_of(tally)
+        return {"integrity": _broke_down(error, stand.door)}
+    found = {"integrity": await _judged(stand.read_back(expected), stand.door)}
+    if job.site is not None and stand.url is not None and layout.workload.kind != "traces":
+        async with Rest(job.site.url, job.site.headers) as rest:
+            rows = RestRows(rest, [job.experiment_id], run_name(layout.key.prefix))
+            found["integrity_rest"] = await _judged(read_back(rows, expected), "rest")
+    return found
 
 
-async def _until_writers_are_gone(stand: Stand) -> None:
-    """A commit whose client is lost may still be under way; the read-back must come after it, within reason."""
-    deadline = time.monotonic() + _LAST_COMMIT_S
-    while await stand.store.writers_left(stand.session) and time.monotonic() < deadline:  # noqa: ASYNC110 (no event)
-        await asyncio.sleep(_GAUGE_EVERY_S)
-    await stand.session.rollback()
+async def _judged(check: Awaitable[Tally], door: Door) -> Integrity:
+    """What a check found; one that breaks down leaves integrity unchecked, never good."""
+    try:
+        return integrity_of(await check, door)
+    except Exception as error:
+        return _broke_down(error, door)
 
 
-def integrity_of(tally: Tally) -> Integrity:
+def _broke_down(error: Exception, door: Door) -> Integrity:
+    return Integrity(
+        checked=False, door=door, reason=f"the read-back broke down: {type(error).__name__}: {one_line(error)}"
+    )
+
+
+def integrity_of(tally: Tally, door: Door) -> Integrity:
     """A tally as results.json has it."""
     return Integrity(
         checked=True,
+        door=door,
         **{name: getattr(tally, name) for name in INTEGRITY_COUNTS},
         invariants=dict(tally.invariants),
         examples=tally.examples,
@@ -231,7 +291,4 @@ async def check_prefill(stand: Stand) -> Integrity | None:
     """Read the prefill back at the end of the run: trials must not have touched it."""
     if stand.filled is None:
         return None
-    try:
-        return integrity_of(await read_back(stand.session, stand.filled))
-    except Exception as error:
-        return Integrity(checked=False, reason=f"the prefill's read-back broke down: {type(error).__name__}: {error}")
+    return await _judged(stand.read_back(stand.filled), stand.door)

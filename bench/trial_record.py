@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.results import Generator, Integrity, Operation, Percentiles
+from bench.results import Availability, Generator, Integrity, Operation, Percentiles
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,23 @@ class TrialRecord(BaseModel):
     errors: dict[str, int] = {}
     lock_errors: int = 0
     deadlocks: int = 0
+    first_attempts_ok: int = 0
+    server_errors: dict[str, int] | None = None
     referee: dict[str, float | None] = {}
+    availability: Availability | None = None
+    phases_ms: dict[str, float] = {}
+    runs_unfinished: int | None = None
+    integrity_rest: Integrity | None = None
+    integrity_prefill: Integrity | None = None
     integrity: Integrity = Integrity(checked=False, reason="the trial did not get that far")
     generator: Generator = Generator()
     timeline: list[Second] = []
+
+    @property
+    def place(self) -> str:
+        """Which trial this is, for people."""
+        level = f"{self.driver} {self.workload} at {self.concurrency}"
+        return f"{self.candidate}, {level}, round {self.round + 1}"
 
     @property
     def cell(self) -> CellKey:

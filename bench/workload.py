@@ -15,8 +15,8 @@ import numpy as np
 
 from bench.identity import I64, Flags, TrialKey
 
-Kind = Literal["log_metric", "log_batch", "train", "read", "mixed", "bulk"]
-KINDS: tuple[Kind, ...] = ("log_metric", "log_batch", "train", "read", "mixed", "bulk")
+Kind = Literal["log_metric", "log_batch", "train", "read", "mixed", "traces", "bulk"]
+KINDS: tuple[Kind, ...] = ("log_metric", "log_batch", "train", "read", "mixed", "traces", "bulk")
 
 OPERATIONS = (
     "log_metric",
@@ -29,8 +29,12 @@ OPERATIONS = (
     "metric_history",
     "get_run",
     "bulk_insert",
+    "create_experiment",
+    "start_trace",
+    "log_spans",
+    "search_traces",
 )
-READS = frozenset({"search_runs", "metric_history", "get_run"})
+READS = frozenset({"search_runs", "metric_history", "get_run", "search_traces"})
 _MAX_STEP = 1 << 40  # keeps step x keys within 64 bits
 MAX_BATCH_METRICS, MAX_BATCH_PARAMS, MAX_BATCH_TAGS = 1000, 100, 100  # MLflow's own limits
 
@@ -42,7 +46,8 @@ class Workload:
     ``hot_run`` makes all writers share one run and its keys (``keys = 1`` is one hot key); ``fresh_keys`` gives
     each batch keys that the run has not seen; ``shuffled`` sends a batch's metrics in another order each time;
     ``lockstep`` makes the writers begin each operation together, the worst case for locks; ``read_share`` is the
-    share of operations of ``mixed`` that read.
+    share of operations of ``mixed`` and ``traces`` that read. ``experiments`` gives each run of ``train`` an
+    experiment of its own; ``spans`` is the number of spans of a trace.
     """
 
     name: str
@@ -57,18 +62,26 @@ class Workload:
     shuffled: bool = False
     lockstep: bool = False
     read_share: float = 0.0
+    experiments: bool = False
+    spans: int = 8
 
     @property
     def operation(self) -> str:
-        """The operation by which this workload writes metrics."""
+        """The operation by which this workload writes metrics (``traces``: spans)."""
         if self.kind == "mixed":
             return "log_batch" if self.metrics + self.params + self.tags > 1 else "log_metric"
-        return {"bulk": "bulk_insert", "log_batch": "log_batch"}.get(self.kind, "log_metric")
+        named = {"bulk": "bulk_insert", "log_batch": "log_batch", "traces": "log_spans"}
+        return named.get(self.kind, "log_metric")
 
     @property
     def metrics_per_operation(self) -> int:
         """How many metrics one ok `operation` stores."""
-        return 0 if self.kind == "read" else self.metrics
+        return 0 if self.kind in ("read", "traces") else self.metrics
+
+    @property
+    def operations_per_run(self) -> int:
+        """Operations that ``train`` needs for one run."""
+        return self.experiments + 1 + self.params + self.tags + self.steps * self.keys + 1
 
 
 @dataclass(frozen=True)
@@ -92,15 +105,17 @@ class Layout:
 
     @cached_property
     def commits_per_cycle(self) -> int:
-        """Commits of one cycle; for ``train``: create, params, tags, metrics, finish."""
+        """Commits of one cycle; for ``train``: experiment, create, params, tags, metrics, finish."""
         work = self.workload
         if self.own_runs:
-            return 1 + work.params + work.tags + self.metrics_per_cycle + 1
+            return work.operations_per_run
+        if work.kind == "traces":
+            return 2
         return (work.params > 0) + (work.metrics > 0) + (work.tags > 0)
 
     def setup_runs(self) -> list[tuple[int, int]]:
         """(writer, cycle) of the runs that must exist before the writers start."""
-        if self.own_runs or self.workload.kind == "read":
+        if self.own_runs or self.workload.kind in ("read", "traces"):
             return []
         return [(0, 0)] if self.workload.hot_run else [(writer, 0) for writer in range(self.writers)]
 
@@ -121,24 +136,33 @@ class Layout:
         work = self.workload
         if self.own_runs:
             cycle, within = np.divmod(ordinals, self.metrics_per_cycle)
-            return np.asarray(cycle * self.commits_per_cycle + 1 + work.params + work.tags + within)
+            return np.asarray(cycle * self.commits_per_cycle + self._first + work.params + work.tags + within)
         return np.asarray(ordinals // self.metrics_per_cycle * self.commits_per_cycle + (work.params > 0))
 
     def param_commit(self, ordinal: int) -> int:
         """The commit that stores param ``ordinal``."""
         cycle, within = divmod(ordinal, self.workload.params)
-        return cycle * self.commits_per_cycle + (1 + within if self.own_runs else 0)
+        return cycle * self.commits_per_cycle + (self._first + within if self.own_runs else 0)
 
     def tag_commit(self, ordinal: int) -> int:
         """The commit that stores tag ``ordinal``."""
         cycle, within = divmod(ordinal, self.workload.tags)
         if self.own_runs:
-            return cycle * self.commits_per_cycle + 1 + self.workload.params + within
+            return cycle * self.commits_per_cycle + self._first + self.workload.params + within
         return (cycle + 1) * self.commits_per_cycle - 1
+
+    @property
+    def _first(self) -> int:
+        """How many commits of a cycle of ``train`` come before its params."""
+        return self.workload.experiments + 1
+
+    def experiment_commit(self, cycle: int) -> int:
+        """The commit that creates the experiment of ``cycle`` (``train`` with ``experiments`` only)."""
+        return cycle * self.commits_per_cycle
 
     def create_commit(self, cycle: int) -> int:
         """The commit that creates the run of ``cycle`` (``train`` only)."""
-        return cycle * self.commits_per_cycle
+        return cycle * self.commits_per_cycle + self.workload.experiments
 
     def finish_commit(self, cycle: int) -> int:
         """The commit that finishes the run of ``cycle`` (``train`` only)."""

@@ -45,7 +45,7 @@ class Writer:
         self.retried: Counter[str] = Counter()  # errors, by kind, of attempts that were made again
         self._job, self._store, self._record = job, store, record
         self._layout = job.layout
-        self._run_id = job.layout.run_id(index, 0)
+        self._run_id = job.run_id(index) if job.run_ids else ""
         self._batch = job.workload.metrics
         self._count = math.inf if job.count is None else job.count
         self._together = together  # where all writers meet before each operation
@@ -204,7 +204,7 @@ class Writer:
         targets = self._job.reads
         assert targets is not None
         run = random.Random(f"{self._job.key.word}/{self.index}/{number}").randrange(targets.runs)
-        run_id, tracking = targets.key.run_id(run, 0), self._tracking_now
+        run_id, tracking = targets.run_id(run), self._tracking_now
         turn, kind = divmod(number, 3)
         if kind == 0:
             await self._operate("search_runs", tracking.search_runs, targets.experiment_id, _READ_PAGE)

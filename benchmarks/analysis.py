@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 import reports
 from bench import samples
+from bench.conclusion import judge_records
 from bench.identity import TrialKey
 from bench.judge.trials import Window, figures
 from bench.results import Candidate, Integrity, Run
-from bench.run import judge_records
 from bench.scenario import load
 from bench.trial_record import TrialRecord
 from bench.workload import Layout

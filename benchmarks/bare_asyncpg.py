@@ -18,6 +18,7 @@ from bench.stores.tracking import METRIC_COLUMNS
 
 async def _loop(job: Job, writer: int, until: list[float], counts: list[int]) -> None:
     url = job.url
+    assert url is not None
     connection = await asyncpg.connect(
         host=url.host, port=url.port, user=url.user, password=url.password, database=url.database
     )

@@ -9,7 +9,9 @@ import tempfile
 
 from bench import servers
 from bench.scenario import CandidateSpec
-from bench.stand import cache_folder, stand
+from bench.stand import Access
+from bench.stand_sql import SqlStand
+from bench.stands import cache_folder, stand
 from benchmarks.side_by_side import SECONDS, Bed, compare, output_of
 
 _INSERT = (
@@ -22,6 +24,7 @@ async def _mysqlslap(bed: Bed, writers: int, guess: list[float]) -> float:
     """Queries a second; mysqlslap wants their number ahead, so it comes from the last rate."""
     job = await bed.job(writers)
     url = job.url
+    assert url is not None
     number = max(int(guess[-1] * SECONDS), writers)
     with tempfile.NamedTemporaryFile("w", suffix=".cnf") as login:  # mode 0600: the password stays out of sight
         login.write(f"[client]\nuser={url.user}\npassword={url.password}\nhost={url.host}\nport={url.port}\n")
@@ -38,7 +41,8 @@ async def _mysqlslap(bed: Bed, writers: int, guess: list[float]) -> float:
 
 
 async def _main() -> None:
-    async with stand("mysql", CandidateSpec(store="mysql"), None, cache_folder(), print) as ready:
+    async with stand("mysql", CandidateSpec(store="mysql"), Access(), cache_folder(), print) as ready:
+        assert isinstance(ready, SqlStand)
         bed = Bed(ready)
         for writers in (1, 20):
             guess = [await bed.engine_rate(writers)]

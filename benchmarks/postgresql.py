@@ -12,7 +12,9 @@ import tempfile
 
 from bench import servers
 from bench.scenario import CandidateSpec
-from bench.stand import cache_folder, stand
+from bench.stand import Access
+from bench.stand_sql import SqlStand
+from bench.stands import cache_folder, stand
 from benchmarks.side_by_side import SECONDS, Bed, compare, output_of
 
 _SCRIPT = """\\set n random(1, 9000000000000000)
@@ -34,6 +36,7 @@ async def _bare(bed: Bed, writers: int) -> float:
 async def _pgbench(bed: Bed, writers: int) -> float:
     job = await bed.job(writers)
     url = job.url
+    assert url is not None
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
         script.write(_SCRIPT.format(run=job.layout.run_id(0, 0)))
         script.flush()
@@ -50,7 +53,8 @@ async def _pgbench(bed: Bed, writers: int) -> float:
 
 
 async def _main() -> None:
-    async with stand("postgresql", CandidateSpec(store="postgresql"), None, cache_folder(), print) as ready:
+    async with stand("postgresql", CandidateSpec(store="postgresql"), Access(), cache_folder(), print) as ready:
+        assert isinstance(ready, SqlStand)
         bed = Bed(ready)
         for writers, wanted in ((1, 0.80), (20, 0.70)):
             await compare(

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import samples
-from bench.engine_client import engine
+from bench import loader, samples
 from bench.identity import TrialKey
 from bench.integrity.run_audit import run_row
-from bench.job import Job
+from bench.job import Job, samples_path
 from bench.judge.statistics import SHOWN_CONFIDENCE, geometric_mean, log_interval, paired_ratios
-from bench.stand import Stand
+from bench.stand_sql import SqlStand
 from bench.workload import Layout, Workload
 
 ONE_ROW = Workload("one-row", "bulk", metrics=1)
@@ -25,7 +24,8 @@ Contender = Callable[[], Awaitable[float]]
 
 async def compare(what: str, ours: Contender, theirs: Contender, pairs: int = 12, target: float | None = None) -> None:
     """Measure both in turn, order reversed each time, and print the ratio of their rates."""
-    first, second = [], []
+    first: list[float] = []
+    second: list[float] = []
     for pair in range(pairs):
         for contender, rates in ((ours, first), (theirs, second))[:: 1 if pair % 2 == 0 else -1]:
             rates.append(await contender())
@@ -43,7 +43,7 @@ async def compare(what: str, ours: Contender, theirs: Contender, pairs: int = 12
 class Bed:
     """A store with an experiment and a run for each writer, for one-row inserts."""
 
-    def __init__(self, stand: Stand) -> None:
+    def __init__(self, stand: SqlStand) -> None:
         self.stand = stand
         self._trial = 0
 
@@ -52,14 +52,21 @@ class Bed:
         self._trial += 1
         key = TrialKey.of("benchmark", 1, self._trial)
         experiment = await self.stand.create_experiment(f"benchmark-{self._trial}", key.prefix)
-        for place in Layout(key, workload, writers).setup_runs():
-            await self.stand.tracking.create_run(run_row(key, *place, experiment, "file:///benchmark"))
+        places = Layout(key, workload, writers).setup_runs()
+        rows = [run_row(key, *place, experiment, "file:///benchmark") for place in places]
         return Job(
-            url=self.stand.store.url,
+            driver="direct",
+            url=self.stand.url,
+            site=None,
             session_options={},
             key=key,
             workload=workload,
+            run_ids=tuple([await self.stand.create_run(row) for row in rows]),
             writers=writers,
+            part=0,
+            first=0,
+            block=writers,
+            active=writers,
             experiment_id=experiment,
             artifact_root="file:///benchmark",
             folder="",
@@ -77,13 +84,13 @@ class Bed:
         job = await self.job(writers)
         with tempfile.TemporaryDirectory() as folder:
             epoch, begin, end = 0, 0, 0
-            async with engine(replace(job, folder=folder)) as process:
-                async for frame in process.frames():
+            async with loader.start(replace(job, folder=folder)) as load:
+                async for frame in load.frames():
                     if frame["event"] == "ready":
                         epoch = int(str(frame["epoch_ns"]))
                     if frame["event"] == "end":
                         begin, end = int(str(frame["begin_ns"])), int(str(frame["end_ns"]))
-            samples.compact(Path(folder) / "samples.raw", Path(folder) / "samples.parquet", epoch)
+            samples.compact({samples_path(Path(folder), 0): epoch}, Path(folder) / "samples.parquet")
             taken = samples.load(Path(folder) / "samples.parquet")
         inside = np.count_nonzero((taken.end_ns >= begin) & (taken.end_ns < end))
         return float(inside / ((end - begin) / 1e9))

@@ -11,7 +11,9 @@ import numpy as np
 
 from bench import identity
 from bench.scenario import CandidateSpec
-from bench.stand import cache_folder, stand
+from bench.stand import Access
+from bench.stand_sql import SqlStand
+from bench.stands import cache_folder, stand
 from bench.stores.sqlite import DIALECT
 from bench.stores.tracking import METRIC_COLUMNS
 from benchmarks.side_by_side import SECONDS, Bed, compare
@@ -21,6 +23,7 @@ _ROWS = 100
 
 async def _loop_in_c(bed: Bed) -> float:
     job = await bed.job(1)
+    assert job.url is not None
     assert job.url.path is not None
     statement, run_id = DIALECT.insert("metrics", METRIC_COLUMNS, 1), job.layout.run_id(0, 0)
     connection = sqlite3.connect(job.url.path, isolation_level=None)
@@ -40,7 +43,8 @@ async def _loop_in_c(bed: Bed) -> float:
 
 
 async def _main() -> None:
-    async with stand("sqlite", CandidateSpec(store="sqlite"), None, cache_folder(), print) as ready:
+    async with stand("sqlite", CandidateSpec(store="sqlite"), Access(), cache_folder(), print) as ready:
+        assert isinstance(ready, SqlStand)
         bed = Bed(ready)
         await compare("engine / loop in C, 1 connection", lambda: bed.engine_rate(1), lambda: _loop_in_c(bed))
 

@@ -1,9 +1,11 @@
 """The one reason for a candidate's verdict, and what to do next about it."""
 
-from bench.results import Candidate, Cell, Criterion, Results, Verdict
-from reports.figures import count, one_line
-from reports.judged import INTEGRITY_FIELDS, SEVERITY, place, told
+from bench.results import Candidate, Cell, Criterion, Integrity, Results, Verdict
+from reports.figures import count, duration, one_line
+from reports.judged import INTEGRITY_FIELDS, SEVERITY, place, same_load, told
+from reports.rows import broken, felt, hidden
 
+_POOL = "pool_exhausted"
 _MOST_ROUNDS = 200
 """More rounds than this are no advice: the machine or the limit has to change."""
 
@@ -19,9 +21,15 @@ def reason(results: Results, candidate: Candidate, verdict: Verdict) -> str:
     speaks = decisive is not None and decisive.outcome == verdict != "pass"
     if decisive is not None and speaks and candidate.reference and decisive.measured is None:
         return _of_reference(results, candidate)
-    if decisive is not None and speaks and (not given or one_line(decisive.reason) in given):
-        return f"{one_line(decisive.name)}, {place(decisive.workload, decisive.concurrency)}: {told(decisive)}"
+    if decisive is not None and speaks and (not given or _names_a_criterion(results, candidate, given)):
+        return f"{one_line(decisive.name)}, {place(decisive)}: {told(decisive)}"
     return given or ("every gating criterion is met" if verdict == "pass" else "no reason was recorded")
+
+
+def _names_a_criterion(results: Results, candidate: Candidate, given: str) -> bool:
+    """Whether the judge's reason is that of a criterion, which we tell with units, and no other thing."""
+    own = [each for each in results.criteria if each.candidate == candidate.name and each.gating]
+    return any(one_line(each.name) in given and one_line(each.reason) in given for each in own)
 
 
 def _of_reference(results: Results, candidate: Candidate) -> str:
@@ -31,13 +39,13 @@ def _of_reference(results: Results, candidate: Candidate) -> str:
     missed = [each for each in measured if each.outcome != "pass"]
     if missed:
         first = max(missed, key=lambda each: SEVERITY[each.outcome])
-        return f"{one_line(first.name)}, {place(first.workload, first.concurrency)}: {told(first)}"
+        return f"{one_line(first.name)}, {place(first)}: {told(first)}"
     return f"{len(measured)} of {len(own)} gating criteria hold, the others can't be measured on it"
 
 
 def damage(results: Results, candidate: Candidate) -> str:
     """Which data of the candidate is lost, changed, duplicated or added, or an empty text."""
-    found = [cell.integrity for cell in results.cells if cell.candidate == candidate.name and cell.integrity.broken]
+    found = [_worse(cell) for cell in results.cells if cell.candidate == candidate.name and broken(cell)]
     if not found:
         return ""
     counted = {
@@ -51,16 +59,25 @@ def damage(results: Results, candidate: Candidate) -> str:
     return f"Data integrity is broken in {one_line(candidate.name)}: {said}."
 
 
+def _worse(cell: Cell) -> Integrity:
+    """The check that found the more: the one of the tables or the one through MLflow's REST API."""
+    return max(cell.doors, key=lambda each: each.wrong)
+
+
 def deciding(results: Results, candidate: Candidate) -> Criterion | None:
-    """The criterion that decides the candidate's verdict: the worst gating one, an integrity one first."""
+    """The criterion that decides the candidate's verdict: the worst gating one, integrity and users first."""
     own = [each for each in results.criteria if each.candidate == candidate.name and each.gating]
-    return max(own, key=lambda each: (SEVERITY[each.outcome], each.field in INTEGRITY_FIELDS), default=None)
+    return max(
+        own,
+        key=lambda each: (SEVERITY[each.outcome], each.field in INTEGRITY_FIELDS, each.driver == "http"),
+        default=None,
+    )
 
 
 def next_step(results: Results, candidate: Candidate, verdict: Verdict) -> str:
     """What a person should do next about this candidate, in one sentence."""
     cells = [cell for cell in results.cells if cell.candidate == candidate.name]
-    if any(cell.integrity.broken for cell in cells):
+    if any(map(broken, cells)):
         return "Do not move to it. Read the rows found wrong under Integrity, then repeat with the same seed."
     if candidate.reference:
         return "Nothing: it is what the others are compared with and decides nothing."
@@ -75,11 +92,27 @@ def next_step(results: Results, candidate: Candidate, verdict: Verdict) -> str:
 
 
 def _after_failure(decisive: Criterion | None, cells: list[Cell]) -> str:
-    if any(cell.deadlocks or cell.lock_errors for cell in cells):
+    judged = [cell for cell in cells if decisive is None or cell.driver == decisive.driver]
+    if any(cell.errors.get(_POOL) for cell in judged):
+        return "Do not move yet: the tracking server's pool ran out. Give a candidate a larger one, then run again."
+    if any(cell.deadlocks or cell.lock_errors or hidden(cell) for cell in judged):
         return "Do not move yet. See which locks collide under Errors; change that, then run again."
-    if decisive is not None and any(cell.generator.saturated for cell in cells):
+    if decisive is not None and any(cell.generator.saturated for cell in judged):
         return "Do not blame the store yet: the load generator was saturated. Give it more cores, run again."
+    if decisive is not None and (alone := _store_alone(decisive, cells)):
+        return f"Look at the tracking server first (workers, pool): the store alone has {alone}. Then run again."
     return "Do not move yet. Change its settings or machine, name that a candidate, and run again."
+
+
+def _store_alone(decisive: Criterion, cells: list[Cell]) -> str:
+    """The tail of the same load straight into the tables, where that keeps a limit that users did not see kept."""
+    name = decisive.field.removesuffix("_ms")
+    for cell in cells:
+        if cell.driver == "direct" and decisive.driver == "http" and same_load(decisive, cell):
+            value = getattr(felt(cell.latency_ms), name, None)
+            if value is not None and decisive.limit is not None and value <= decisive.limit:
+                return f"{name} {duration(value)}"
+    return ""
 
 
 def _after_doubt(results: Results, candidate: Candidate, decisive: Criterion | None) -> str:

@@ -2,11 +2,13 @@
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from bench.results import Candidate, Cell, Results
 from reports.figures import duration, one_line, plural, share
 from reports.judged import place
+from reports.rows import PARTED, doors
 
 QUIET, NOISY = 0.05, 0.10
 """Spread between rounds: at 5 % a 30 % loss is nearly always seen, at 10 % in every second run."""
@@ -21,6 +23,7 @@ def scope(results: Results, candidates: list[Candidate]) -> list[tuple[str, str]
         ("Data", _data(candidates)),
         ("MLflow", one_line(run.mlflow_version) or "version not recorded"),
         ("Driver", _driver(_drivers(results))),
+        *([("Tracking server", servers)] if (servers := _tracking(candidates)) else []),
         ("Authentication", one_line(run.authentication) or "not recorded"),
         ("Network", _network(run.network, candidates)),
         ("Load", _load(results)),
@@ -36,21 +39,24 @@ def brief(results: Results, candidates: list[Candidate], shown: list[Cell]) -> l
         f"MLflow {one_line(run.mlflow_version)}" if run.mlflow_version else "",
         _sizes(candidates),
         _whose(candidates),
-        f"authentication {one_line(run.authentication).partition(':')[0]}" if run.authentication else "",
+        f"authentication {_login(run.authentication)}" if run.authentication else "",
         _network(run.network, candidates),
         plural(run.rounds, "round"),
     ]
     return [
         ("Scope", ", ".join(part for part in parts if part)),
         ("Machine", _hardware(results.environment, short=True)),
-        ("Noise", _noise(shown, results.environment)),
-        ("Generator", _generator(results.cells)),
+        *machine(results, shown),
     ]
 
 
 def machine(results: Results, shown: list[Cell]) -> list[tuple[str, str]]:
-    """How far the rounds of one cell lie apart, and whether the generator kept up."""
-    return [("Noise", _noise(shown, results.environment)), ("Generator", _generator(results.cells))]
+    """How far the rounds of one cell lie apart, whether the generator kept up, and how rows were read back."""
+    return [
+        ("Noise", _noise(shown, results.environment)),
+        ("Generator", _generator(results.cells)),
+        *([("Read-back", read)] if (read := _read_back(results.cells)) else []),
+    ]
 
 
 def spread(cell: Cell) -> float | None:
@@ -65,12 +71,29 @@ def saturation(cells: list[Cell]) -> str:
     saturated = [cell for cell in cells if cell.generator.saturated]
     if not saturated:
         return ""
-    names = [f"{one_line(cell.candidate)} {place(cell.workload, cell.concurrency)}" for cell in saturated]
+    names = [f"{one_line(cell.candidate)} {place(cell)}" for cell in saturated]
     left = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return (
         f"The load generator did not keep up in {len(saturated)} of {plural(len(cells), 'cell')} "
         f"({', '.join(names[:_MOST_NAMES])}{left}): latencies there are partly its own."
     )
+
+
+def doubts(cells: list[Cell]) -> list[str]:
+    """Warnings where load was lost with its process, and where MLflow and its tables show different rows."""
+    lost = sum(cell.generator.lost_parts for cell in cells)
+    parted = [f"{one_line(cell.candidate)} {place(cell)}" for cell in cells if doors(cell) == PARTED]
+    return [
+        *([f"{plural(lost, 'Locust worker')} died during the load: what it did is missing here."] if lost else []),
+        *([f"MLflow's REST API and its tables show different rows ({', '.join(parted)})."] if parted else []),
+    ]
+
+
+def _read_back(cells: list[Cell]) -> str:
+    """Through which doors the rows were read back, and whether both showed the same; direct load has but one door."""
+    if all(cell.driver == "direct" for cell in cells):
+        return ""
+    return ", ".join(f"{door} in {plural(n, 'cell')}" for door, n in Counter(map(doors, cells)).most_common())
 
 
 def _noise(shown: list[Cell], facts: dict[str, str]) -> str:
@@ -82,7 +105,7 @@ def _noise(shown: list[Cell], facts: dict[str, str]) -> str:
     judged = "quiet" if middle <= QUIET else "some" if middle <= NOISY else "high"
     return (
         f"{judged}: rounds differ by {_percent(middle)}, at worst {_percent(high)} "
-        f"({one_line(cell.candidate)}, {place(cell.workload, cell.concurrency)}){_elsewhere(facts)}"
+        f"({one_line(cell.candidate)}, {place(cell)}){_elsewhere(facts)}"
     )
 
 
@@ -121,7 +144,7 @@ def _highest(values: Iterable[float | None]) -> float | None:
 
 
 def _drivers(results: Results) -> list[str]:
-    return sorted({cell.driver for cell in results.cells})
+    return sorted({cell.driver for cell in results.cells}, reverse=True)  # http, which speaks for the run, first
 
 
 def _data(candidates: list[Candidate]) -> str:
@@ -138,7 +161,7 @@ def _whose(candidates: list[Candidate]) -> str:
     theirs = [one_line(each.name) for each in candidates if each.theirs]
     if not theirs:
         return "private databases" if candidates else ""
-    return f"your database for {', '.join(theirs)}"
+    return f"your server for {', '.join(theirs)}"
 
 
 def _driver(drivers: Sequence[str]) -> str:
@@ -147,6 +170,21 @@ def _driver(drivers: Sequence[str]) -> str:
         "http": "http: through a real MLflow server, as users feel it",
     }
     return "; ".join(said[each] for each in drivers) or "none: no cell was measured"
+
+
+def _login(recorded: str) -> str:
+    """The first of who had to log in where, which is in front of the MLflow server where there is one."""
+    return one_line(recorded).partition(";")[0].removeprefix("MLflow server: ")
+
+
+def _tracking(candidates: list[Candidate]) -> str:
+    """The settings of the tracking servers: once where all have the same, else those of each candidate."""
+    said: dict[str, list[str]] = {}
+    for each in candidates:
+        words = [one_line(text if name == "server" else f"{name} {text}") for name, text in each.tracking.items()]
+        if words:
+            said.setdefault(", ".join(words), []).append(one_line(each.name))
+    return "; ".join(text if len(said) == 1 else f"{', '.join(names)}: {text}" for text, names in said.items())
 
 
 def _network(recorded: str, candidates: list[Candidate]) -> str:

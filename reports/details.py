@@ -1,6 +1,7 @@
 """The tables behind the one-minute screen, as rows of text that every format can lay out."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from bench.results import Cell, Criterion, Interval, Percentiles, Results, Verdict
 from reports.figures import (
@@ -15,7 +16,7 @@ from reports.figures import (
     share,
 )
 from reports.judged import SEVERITY, limit_of, place, quantity_of
-from reports.table import felt
+from reports.rows import felt
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class CriterionLine:
 
     candidate: str
     name: str
-    driver: str
     cell: str
+    address: str
     expression: str
     target: str
     measured: str
@@ -57,14 +58,14 @@ def criteria(results: Results) -> list[CriterionLine]:
 
 def line(each: Criterion) -> CriterionLine:
     """One criterion on one cell; without a reason where an exact count and its limit say it all."""
-    role = "reference" if each.reference else "gating" if each.gating else "advisory"
+    role = "reference" if each.reference else "gating" if each.gating else each.table or "advisory"
     plain = each.measured is not None and each.interval is None and each.outcome != "inconclusive"
     ends = [quantity_of(each, end) for end in each.interval or ()]
     return CriterionLine(
         candidate=one_line(each.candidate),
         name=one_line(each.name),
-        driver=each.driver,
-        cell=place(each.workload, each.concurrency),
+        cell=place(each),
+        address=f"{each.driver}, {one_line(each.workload)} at {each.concurrency}",
         expression=mathematical(one_line(each.expression)),
         target=limit_of(each),
         measured=quantity_of(each, each.measured),
@@ -75,17 +76,23 @@ def line(each: Criterion) -> CriterionLine:
     )
 
 
-def _label(cell: Cell) -> tuple[str, ...]:
+def label(cell: Cell) -> tuple[str, ...]:
+    """Which cell a row is about, in the columns of ``LABEL_HEADS``."""
     return (one_line(cell.candidate), one_line(cell.workload), cell.driver, str(cell.concurrency))
 
 
-_LABEL_HEADS = ("candidate", "workload", "driver", "at once")
+LABEL_HEADS: Final = ("candidate", "workload", "driver", "at once")
+
+
+def in_order(results: Results) -> list[Cell]:
+    """All cells, those through a server first."""
+    return sorted(results.cells, key=lambda cell: cell.driver != "http")
 
 
 def cells(results: Results) -> Table:
     """What every cell did: speed, tail, how its operations ended."""
     heads = (
-        *_LABEL_HEADS,
+        *LABEL_HEADS,
         "rounds",
         "metrics/s",
         "95 % interval",
@@ -101,10 +108,12 @@ def cells(results: Results) -> Table:
         "unknown",
         "retried",
         "success",
+        "first attempts",
         "lock errors",
+        "connections",
         "generator CPU",
     )
-    return Table(heads, tuple(_cell_row(cell) for cell in results.cells), numeric=3)
+    return Table(heads, tuple(_cell_row(cell) for cell in in_order(results)), numeric=3)
 
 
 def _cell_row(cell: Cell) -> tuple[str, ...]:
@@ -112,7 +121,7 @@ def _cell_row(cell: Cell) -> tuple[str, ...]:
     reads = felt(cell.read_latency_ms) if cell.read_latency_ms else Percentiles()
     busy = share(cell.generator.cpu_share)
     return (
-        *_label(cell),
+        *label(cell),
         str(cell.rounds),
         rate(cell.metrics_per_s),
         _rates(cell.intervals.get("metrics_per_s")),
@@ -124,9 +133,17 @@ def _cell_row(cell: Cell) -> tuple[str, ...]:
         count(cell.ops_unknown),
         count(cell.ops_retried),
         share(cell.success_rate),
+        share(cell.first_attempt_rate),
         count(cell.lock_errors),
+        _connections(cell),
         f"{busy}, saturated" if cell.generator.saturated else busy,
     )
+
+
+def _connections(cell: Cell) -> str:
+    """The peak, and what share it is of what the server admits."""
+    peak, part = cell.referee.get("connections"), cell.referee.get("connections_share")
+    return count(peak) if part is None else f"{count(peak)} ({share(part)})"
 
 
 def _rates(bounds: Interval | None) -> str:
@@ -141,67 +158,26 @@ def _percentiles(found: Percentiles) -> tuple[str, ...]:
 
 def operations(results: Results) -> Table:
     """Each kind of operation within each cell."""
-    heads = (*_LABEL_HEADS, "operation", "ok", "failed", "unknown", "p50", "p95", "p99", "p99.9", "max")
+    heads = (*LABEL_HEADS, "operation", "ok", "failed", "unknown", "p50", "p95", "p99", "p99.9", "max")
     rows = [
         (
-            *_label(cell),
+            *label(cell),
             f"{one_line(name)}{' (read)' if each.reads else ''}",
             count(each.ok),
             count(each.failed),
             count(each.unknown),
             *_percentiles(felt(each.latency_ms)),
         )
-        for cell in results.cells
+        for cell in in_order(results)
         for name, each in cell.operations.items()
     ]
-    return Table(heads, tuple(rows), numeric=5)
-
-
-def errors(results: Results) -> Table:
-    """Attempts that failed, by kind, for every cell that saw one."""
-    kinds = sorted({kind for cell in results.cells for kind, n in cell.errors.items() if n})
-    rows = [
-        (*_label(cell), *(count(cell.errors.get(kind, 0)) for kind in kinds), count(cell.lock_errors))
-        for cell in results.cells
-        if any(cell.errors.values())
-    ]
-    return Table((*_LABEL_HEADS, *map(one_line, kinds), "lock errors"), tuple(rows), numeric=3)
-
-
-def referee(results: Results) -> Table:
-    """The database's own counters over each cell's trials; a dash where the store has no such counter."""
-    counters = sorted({name for cell in results.cells for name, n in cell.referee.items() if n is not None})
-    rows = [
-        (*_label(cell), count(cell.deadlocks), *(count(cell.referee.get(name)) for name in counters))
-        for cell in results.cells
-        if counters
-    ]
-    heads = (*_LABEL_HEADS, "deadlocks that clients saw", *map(one_line, counters))
-    return Table(heads, tuple(rows), numeric=3)
-
-
-def integrity(results: Results) -> Table:
-    """What became of every commit, cell by cell."""
-    names = ("attempted", "acknowledged", "stored", "lost", "duplicated", "corrupted", "unexpected", "recovered")
-    invariants = sorted({name for cell in results.cells for name in cell.integrity.invariants})
-    heads = (*_LABEL_HEADS, "result", *names, "indeterminate", *map(one_line, invariants))
-    rows = []
-    for cell in results.cells:
-        found = cell.integrity
-        if not found.checked:
-            why = f"? not checked: {one_line(found.reason or 'no reason was recorded')}"
-            rows.append((*_label(cell), why, *(NOT_MEASURED for _ in heads[5:])))
-            continue
-        counts = [count(getattr(found, name)) for name in (*names, "indeterminate")]
-        broken = [count(found.invariants[name]) if name in found.invariants else NOT_MEASURED for name in invariants]
-        rows.append((*_label(cell), "✗ broken" if found.broken else "✓ intact", *counts, *broken))
     return Table(heads, tuple(rows), numeric=5)
 
 
 def wrong_rows(results: Results) -> list[str]:
     """The first rows found wrong, each with its cell."""
     return [
-        f"{cell.candidate}, {cell.workload}, {cell.concurrency} at once: {printable(example)}"
+        f"{one_line(cell.candidate)}, {place(cell)}: {printable(example)}"
         for cell in results.cells
         for example in cell.integrity.examples
     ]

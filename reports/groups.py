@@ -65,6 +65,10 @@ class Group:
     criteria: tuple[Criterion, ...]
     misses: tuple[Miss, ...]
 
+    def of(self, candidate: str) -> list[Criterion]:
+        """The criteria of one candidate, named as in its tally."""
+        return [each for each in self.criteria if one_line(each.candidate) == candidate]
+
     @property
     def outcome(self) -> Verdict:
         """The worst outcome of the judged candidates, the reference aside."""
@@ -73,9 +77,9 @@ class Group:
 
 def groups(results: Results, candidates: Sequence[Candidate]) -> list[Group]:
     """Every criterion of the scenario in its order, gating ones first."""
-    found: dict[tuple[str, str, bool], list[Criterion]] = {}
+    found: dict[tuple[str, str, bool, str], list[Criterion]] = {}
     for each in results.criteria:
-        found.setdefault((each.name, each.expression, each.gating), []).append(each)
+        found.setdefault((each.name, each.expression, each.gating, each.table), []).append(each)
     made = [_group(own, candidates) for own in found.values()]
     return sorted(made, key=lambda each: not each.gating)
 
@@ -128,5 +132,5 @@ def _misses(missed: Sequence[Criterion]) -> list[Miss]:
 
 
 def _cells(own: Sequence[Criterion]) -> str:
-    first = place(own[0].workload, own[0].concurrency)
+    first = place(own[0])
     return first if len(own) == 1 else f"{first} and {len(own) - 1} more"

@@ -8,9 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.results import Candidate, Results
-from reports import details, method, plots
+from reports import details, faults, method, plots, served
 from reports.details import CriterionLine
-from reports.figures import NOT_MEASURED, SYMBOLS, mathematical, one_line, printable
+from reports.figures import NOT_MEASURED, SYMBOLS, mathematical, one_line, plural, printable
 from reports.groups import Group
 from reports.summary import candidates_in_order, summarise
 
@@ -27,10 +27,12 @@ _ENVIRONMENT.filters["tight"] = lambda text: re.sub(r"(?<=[≤≥=<>×]) | (?=%|
 
 @dataclass(frozen=True)
 class SettingsTable:
-    """The settings of all candidates side by side, one row a setting."""
+    """The settings of all candidates side by side, one row a setting, and those of their tracking servers."""
 
     candidates: tuple[Candidate, ...]
     names: tuple[str, ...]
+    tracking: tuple[str, ...]
+    schemas: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,12 @@ def render(results: Results) -> str:
         missed=[each for each in details.criteria(results) if each.role != "reference" and each.outcome != "pass"],
         cells=details.cells(results),
         operations=details.operations(results),
-        referee=details.referee(results),
-        errors=details.errors(results),
-        integrity=details.integrity(results),
-        wrong_rows=details.wrong_rows(results),
+        availability=served.availability(results),
+        phases=served.phases(results),
+        referee=faults.referee(results),
+        errors=faults.errors(results),
+        integrity=faults.integrity(results),
+        wrong_rows=faults.wrong_rows(results),
         settings=_settings(candidates),
         method=method.method(results),
         gallery=gallery,
@@ -69,4 +73,21 @@ def render(results: Results) -> str:
 
 def _settings(candidates: list[Candidate]) -> SettingsTable:
     names = dict.fromkeys(name for each in candidates for name in each.settings)
-    return SettingsTable(tuple(candidates), tuple(names))
+    tracking = dict.fromkeys(name for each in candidates for name in each.tracking)
+    return SettingsTable(tuple(candidates), tuple(names), tuple(tracking), tuple(map(_schema, candidates)))
+
+
+def _schema(candidate: Candidate) -> str:
+    """MLflow's revision in the store, whether it is the one wanted, and which tables are not there."""
+    if candidate.schema_revision is None and candidate.schema_missing is None:
+        return NOT_MEASURED
+    current = {True: "current", False: "NOT current", None: "not known to be current"}[candidate.schema_current]
+    missing = candidate.schema_missing
+    tables = (
+        "tables not looked at"
+        if missing is None
+        else "all tables there"
+        if not missing
+        else f"{plural(len(missing), 'table')} missing: {', '.join(map(one_line, missing))}"
+    )
+    return f"revision {one_line(candidate.schema_revision or 'not recorded')}, {current}; {tables}"

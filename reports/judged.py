@@ -8,8 +8,13 @@ from reports.figures import NOT_MEASURED, mathematical, one_line, plural, quanti
 
 SEVERITY: Final[dict[Verdict, int]] = {"pass": 0, "inconclusive": 1, "fail": 2}
 INTEGRITY_FIELDS: Final = ("integrity", "lost", "duplicated", "corrupted", "unexpected")
+PUBLISHED: Final = "published"
+"""The table of a published test's criteria, which is shown and does not decide."""
+
+DECIDES: Final = "decides"
 HIGHEST_HEADLINE: Final = 20
-_SHARES: Final = ("integrity", "success_rate")
+_SHARES: Final = ("integrity", "success_rate", "first_attempt_rate", "availability")
+_YES_OR_NO: Final = ("durable", "schema_current")
 
 
 def worst(outcomes: Sequence[Verdict]) -> Verdict | None:
@@ -27,9 +32,15 @@ def judges_workload(criterion: Criterion, cell: Cell) -> bool:
     return (criterion.candidate, criterion.driver, criterion.workload) == (cell.candidate, cell.driver, cell.workload)
 
 
-def place(workload: str, concurrency: int) -> str:
-    """Workload and concurrency in short: ``mixed at 20``."""
-    return f"{one_line(workload)} at {concurrency}"
+def same_load(criterion: Criterion, cell: Cell) -> bool:
+    """Whether ``criterion`` is about the load of ``cell``, through whichever driver."""
+    return (criterion.workload, criterion.concurrency) == (cell.workload, cell.concurrency)
+
+
+def place(where: Cell | Criterion) -> str:
+    """Workload and concurrency in short: ``mixed at 20`` through a server, ``direct mixed at 20`` without one."""
+    road = "direct " if where.driver == "direct" else ""
+    return f"{road}{one_line(where.workload)} at {where.concurrency}"
 
 
 def crowd(driver: str, concurrency: int) -> str:
@@ -43,7 +54,9 @@ def by_reference(criterion: Criterion) -> bool:
 
 
 def quantity_of(criterion: Criterion, value: float | None) -> str:
-    """A value of the criterion's field as people read it: shares as percentages."""
+    """A value of the criterion's field as people read it: shares as percentages, what is so or not as yes and no."""
+    if criterion.field in _YES_OR_NO and value in (0, 1):
+        return "yes" if value else "no"
     is_share = criterion.field in _SHARES or criterion.field.endswith("_share")
     return share(value) if is_share else quantity(value, one_line(criterion.unit))
 

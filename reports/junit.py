@@ -54,7 +54,7 @@ def _suite(root: ET.Element, results: Results, candidate: str, lines: list[Crite
 
 def _unique(line: CriterionLine, used: set[str]) -> str:
     """A name that no other case of the suite has: CI servers merge cases of one name."""
-    plain = f"{line.name} [{line.driver}, {line.cell}]"
+    plain = f"{line.name} [{line.address}]"
     names = itertools.chain((plain,), (f"{plain} {line.expression}",), (f"{plain} #{n}" for n in itertools.count(2)))
     return next(name for name in names if name not in used)
 

@@ -6,7 +6,8 @@ from bench.results import Results
 from reports.figures import NOT_MEASURED, one_line
 from reports.groups import misses
 from reports.judged import measured_of
-from reports.summary import Headline, Screen, summarise
+from reports.standing import CriteriaTable
+from reports.summary import Headline, Screen, Side, summarise
 from reports.table import Block, Figure
 
 _LITERAL = str.maketrans({each: f"\\{each}" for each in "\\`*_{}[]#|~$"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -22,7 +23,8 @@ def render(results: Results) -> str:
         f"**{escape(screen.answer)}**",
         *(f"> ⚠ {escape(alarm)}" for alarm in screen.alarms),
         _headlines(screen),
-        *(_block(block) for block in screen.blocks),
+        *(_criteria_table(each) for each in screen.tables),
+        *(part for side in screen.sides for part in _side(side, alone=len(screen.sides) == 1)),
         _tallies(screen),
         _missed(screen),
         _facts(screen),
@@ -56,6 +58,26 @@ def _headline(each: Headline) -> list[str]:
     return [f"**{escape(each.candidate)}**", word, escape(each.reason), escape(each.next_step)]
 
 
+def _criteria_table(table: CriteriaTable) -> str:
+    heads = ["criterion", "target", *(["published"] if table.has_published else [])]
+    heads += [f"{escape(each.candidate)}{' (reference)' if each.reference else ''}" for each in table.columns]
+    rows = [
+        [
+            escape(", ".join(filter(None, (line.name, line.where)))) + (" (advisory)" if line.advisory else ""),
+            escape(line.limit),
+            *([escape(line.published) or NOT_MEASURED] if table.has_published else []),
+            *(escape(each.told) for each in line.standings),
+        ]
+        for line in table.lines
+    ]
+    return f"### {escape(table.title)}\n\n{escape(table.lead)}\n\n{_table(heads, rows)}"
+
+
+def _side(side: Side, *, alone: bool) -> list[str]:
+    said = [] if alone else [f"### {escape(side.title)}\n\n{escape(side.lead)}"]
+    return [*said, *map(_block, side.blocks)]
+
+
 def _block(block: Block) -> str:
     heads = [escape(block.title)]
     heads += [f"{escape(each.name)}{' (reference)' if each.reference else ''}" for each in block.columns]
@@ -78,24 +100,26 @@ def _details(title: str, body: str) -> str:
 
 
 def _tallies(screen: Screen) -> str:
-    """One line a criterion: how many cells each candidate passed."""
-    if not screen.groups:
-        return "No criterion was judged."
-    names = [f"{escape(each.candidate)}{' (reference)' if each.reference else ''}" for each in screen.groups[0].tallies]
+    """One line a criterion: how many cells each candidate passed; those of the tables above are left out."""
+    if not screen.untabled:
+        return "" if screen.groups else "No criterion was judged."
+    names = [
+        f"{escape(each.candidate)}{' (reference)' if each.reference else ''}" for each in screen.untabled[0].tallies
+    ]
     rows = [
         [
             escape(each.name),
             *(tally.told for tally in each.tallies),
             escape(each.limit) + ("" if each.gating else " (advisory)"),
         ]
-        for each in screen.groups
+        for each in screen.untabled
     ]
     return _table(("criteria: cells passed", *names, "limit"), rows)
 
 
 def _missed(screen: Screen) -> str:
     """What judged candidates did not pass, gating criteria first."""
-    found = [*misses(screen.groups, gating=True), *misses(screen.groups, gating=False)]
+    found = [*misses(screen.groups, gating=True), *misses(screen.untabled, gating=False)]
     lines = [
         f"- {each.symbol} **{escape(each.candidate)}**: {escape(each.name)}, {escape(each.cells)}: {escape(each.told)}"
         + ("" if each.gating else " (advisory, decides nothing)")
@@ -108,13 +132,13 @@ def _missed(screen: Screen) -> str:
 
 def _criteria(screen: Screen) -> str:
     """What each candidate measured: one figure, or the lowest and the highest of a criterion's cells."""
-    if not screen.groups:
+    if not screen.untabled:
         return ""
     rows = []
-    for group in screen.groups:
-        own = [[each for each in group.criteria if one_line(each.candidate) == t.candidate] for t in group.tallies]
-        rows.append([f"{escape(group.name)}: {escape(group.expression)}", *(escape(measured_of(each)) for each in own)])
-    return _table(("criterion", *(escape(each.candidate) for each in screen.groups[0].tallies)), rows)
+    for group in screen.untabled:
+        own = [escape(measured_of(group.of(tally.candidate))) for tally in group.tallies]
+        rows.append([f"{escape(group.name)}: {escape(group.expression)}", *own])
+    return _table(("criterion", *(escape(each.candidate) for each in screen.untabled[0].tallies)), rows)
 
 
 def _settings(results: Results) -> str:

@@ -10,9 +10,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from bench.results import Cell, Percentiles, Results, TimelinePoint
 from reports import svg
 from reports.figures import duration, one_line, plural, rate
+from reports.rows import felt
 from reports.summary import candidates_in_order, headline_cells
 from reports.svg import GRID, MUTED, Look
-from reports.table import felt
 
 _TICKS = ("p50", "p90", "p95", "p99", "p99.9", "max")
 _LOG_FROM = 10.0
@@ -49,7 +49,8 @@ def draw(results: Results) -> Gallery:
         speed = [_throughput(results, key, found, index) for index, key in enumerate(chosen)]
         tails = [_tails(cells, found, 100 + index) for index, cells in enumerate(chosen.values())]
         shown = [cell for cells in chosen.values() for cell in cells]
-        times = [_over_time(cell, found[cell.candidate], 200 + index) for index, cell in enumerate(shown)]
+        leading = [cell for cell in shown if cell.driver == shown[0].driver]
+        times = [_over_time(cell, found[cell.candidate], 200 + index) for index, cell in enumerate(leading)]
     return Gallery(*(tuple(plot for plot in plots if plot) for plots in (speed, tails, times)))
 
 

@@ -2,16 +2,20 @@
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from bench.results import Candidate, Cell, Results, Verdict
 from reports import advice, conditions
 from reports.figures import NOT_MEASURED, SYMBOLS, duration, one_line, printable, rate, span
 from reports.groups import Group, groups
 from reports.judged import SEVERITY, crowd, gating_at, headline_concurrency, place
-from reports.table import Block, build_block, felt
+from reports.rows import felt
+from reports.standing import CriteriaTable, table_of, tables
+from reports.table import Block, build_block
 
 OUTCOME_WORDS: dict[Verdict, str] = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
 
+_MOST_SPEEDS: Final = 2
 SEPARATOR = "\N{NO-BREAK SPACE}· "
 """Between the candidates of the answer; a line may break after it."""
 
@@ -49,6 +53,25 @@ class Headline:
 
 
 @dataclass(frozen=True)
+class Side:
+    """The side-by-side tables of one driver, and what its figures mean."""
+
+    driver: str
+    title: str
+    lead: str
+    blocks: tuple[Block, ...]
+
+
+_SIDES: Final = {
+    "http": ("Through MLflow's server: what users feel", "Every request goes through a real MLflow server."),
+    "direct": (
+        "Straight into the tables: the store's own share",
+        "The same statements without an MLflow server in between: they explain the figures above.",
+    ),
+}
+
+
+@dataclass(frozen=True)
 class Screen:
     """Everything above the fold."""
 
@@ -61,7 +84,8 @@ class Screen:
     answer: str
     alarms: tuple[str, ...]
     headlines: tuple[Headline, ...]
-    blocks: tuple[Block, ...]
+    sides: tuple[Side, ...]
+    tables: tuple[CriteriaTable, ...]
     groups: tuple[Group, ...]
     brief: tuple[Fact, ...]
     scope: tuple[Fact, ...]
@@ -79,6 +103,17 @@ class Screen:
         """The run's outcome as a word."""
         return OUTCOME_WORDS[self.verdict]
 
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The side-by-side tables of all drivers, in order."""
+        return tuple(block for side in self.sides for block in side.blocks)
+
+    @property
+    def untabled(self) -> tuple[Group, ...]:
+        """The criteria that stand in none of the screen's tables."""
+        shown = {each.key for each in self.tables}
+        return tuple(each for each in self.groups if table_of(each) not in shown)
+
 
 def candidates_in_order(results: Results) -> list[Candidate]:
     """Every candidate that the results speak of, the reference first; one without a record gets an empty one."""
@@ -90,14 +125,15 @@ def candidates_in_order(results: Results) -> list[Candidate]:
 
 
 def headline_cells(results: Results) -> dict[tuple[str, str], list[Cell]]:
-    """The most telling cells of each (driver, workload): those at its headline concurrency."""
+    """The most telling cells of each (driver, workload): those at its headline concurrency, the main workload first."""
     chosen: dict[tuple[str, str], list[Cell]] = {}
     for key in dict.fromkeys((cell.driver, cell.workload) for cell in results.cells):
         concurrency = headline_concurrency(results, *key)
         chosen[key] = [
             cell for cell in results.cells if (cell.driver, cell.workload) == key and cell.concurrency == concurrency
         ]
-    return chosen
+    ranked = sorted(chosen, key=lambda key: _weight(results, key, chosen[key]), reverse=True)
+    return {key: chosen[key] for key in ranked}
 
 
 def summarise(results: Results) -> Screen:
@@ -117,7 +153,8 @@ def summarise(results: Results) -> Screen:
         answer=_answer(results, candidates, chosen),
         alarms=tuple(_alarms(results, candidates)),
         headlines=headlines,
-        blocks=tuple(build_block(results, cells, candidates) for cells in chosen.values()),
+        sides=_sides(results, candidates, chosen),
+        tables=tables(results, candidates),
         groups=tuple(groups(results, candidates)),
         brief=tuple(Fact(*each) for each in conditions.brief(results, candidates, shown)),
         scope=tuple(Fact(*each) for each in conditions.scope(results, candidates)),
@@ -127,9 +164,29 @@ def summarise(results: Results) -> Screen:
     )
 
 
+def _sides(
+    results: Results, candidates: list[Candidate], chosen: dict[tuple[str, str], list[Cell]]
+) -> tuple[Side, ...]:
+    """The headline's driver first, its main workload first; of the other only what explains it."""
+    drivers = dict.fromkeys(driver for driver, _ in chosen)
+    main = next(iter(chosen), None)
+    return tuple(
+        Side(
+            driver,
+            *_SIDES[driver],
+            tuple(
+                build_block(results, cells, candidates, main=key == main)
+                for key, cells in chosen.items()
+                if key[0] == driver
+            ),
+        )
+        for driver in drivers
+    )
+
+
 def _headline(results: Results, candidate: Candidate, shown: list[Cell]) -> Headline:
     verdict = _verdict(results, candidate.name)
-    cells = [cell for cell in shown if cell.candidate == candidate.name]
+    cells = [cell for cell in shown if (cell.candidate, cell.driver) == (candidate.name, shown[0].driver)]
     return Headline(
         candidate=one_line(candidate.name),
         store=one_line(candidate.store),
@@ -137,14 +194,14 @@ def _headline(results: Results, candidate: Candidate, shown: list[Cell]) -> Head
         reference=candidate.reference,
         verdict=verdict,
         reason=advice.reason(results, candidate, verdict),
-        speeds=tuple(_speed(cell) for cell in cells),
+        speeds=tuple(_speed(cell) for cell in cells[:_MOST_SPEEDS]),
         next_step=advice.next_step(results, candidate, verdict),
     )
 
 
 def _speed(cell: Cell) -> Fact:
     said = ", ".join(_together(part) for part in _pace(cell, "/s"))
-    return Fact(place(cell.workload, cell.concurrency), said or NOT_MEASURED)
+    return Fact(place(cell), said or NOT_MEASURED)
 
 
 def _pace(cell: Cell, unit: str) -> list[str]:
@@ -168,7 +225,7 @@ def _answer(results: Results, candidates: list[Candidate], chosen: dict[tuple[st
     """Which store holds the load, how fast and with what tail: one line on the most telling workload."""
     if not chosen:
         return "Nothing was measured, so nothing can be said."
-    cells = {cell.candidate: cell for cell in chosen[_main(results, chosen)]}
+    cells = {cell.candidate: cell for cell in next(iter(chosen.values()))}
     order = {name: place for place, name in enumerate(each.name for each in candidates)}
     ranked = sorted(
         cells.values(),
@@ -182,14 +239,10 @@ def _answer(results: Results, candidates: list[Candidate], chosen: dict[tuple[st
     return f"{said} (no candidate was judged: it takes a store beside the reference)" if alone else said
 
 
-def _main(results: Results, chosen: dict[tuple[str, str], list[Cell]]) -> tuple[str, str]:
-    """The workload that speaks for the run: through a server rather than direct, writes, most gating criteria."""
-
-    def weight(key: tuple[str, str]) -> tuple[bool, bool, int]:
-        writes = any(cell.metrics_per_s is not None for cell in chosen[key])
-        return key[0] == "http", writes, sum(gating_at(results, *key).values())
-
-    return max(chosen, key=weight)
+def _weight(results: Results, key: tuple[str, str], cells: list[Cell]) -> tuple[bool, bool, int]:
+    """How much a workload says of the run: through a server rather than direct, writes, gating criteria."""
+    writes = any(cell.metrics_per_s is not None for cell in cells)
+    return key[0] == "http", writes, sum(gating_at(results, *key).values())
 
 
 def _standing(results: Results, cell: Cell, unit: str) -> str:
@@ -216,7 +269,16 @@ def _collapsed(notes: list[str]) -> list[str]:
 def _alarms(results: Results, candidates: list[Candidate]) -> list[str]:
     """What outweighs every figure below: data gone, a run cut short, a generator that could not keep up."""
     found = [advice.damage(results, candidate) for candidate in candidates]
-    return [each for each in (*found, _cut_short(results), conditions.saturation(results.cells)) if each]
+    return [
+        each
+        for each in (
+            *found,
+            _cut_short(results),
+            *conditions.doubts(results.cells),
+            conditions.saturation(results.cells),
+        )
+        if each
+    ]
 
 
 def _cut_short(results: Results) -> str:
@@ -242,5 +304,7 @@ def _unrecorded(name: str, cell: Cell | None) -> Candidate:
         durable=None,
         durability="",
         prefill="",
+        schema_current=None,
+        schema_missing=None,
         theirs=False,
     )

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import identity
-from bench.identity import TrialKey
+from bench.identity import TrialKey, run_name
 from bench.integrity.tally import Tally
 from bench.ledger import complete
 from bench.outcome import Outcome
@@ -20,11 +20,6 @@ def run_row(key: TrialKey, writer: int, cycle: int, experiment_id: int, artifact
     run_id = key.run_id(writer, cycle)
     start = identity.moment(key, writer, cycle)
     return RunRow(run_id, run_name(run_id), "trackbench", start, experiment_id, f"{artifact_root}/{run_id}/artifacts")
-
-
-def run_name(run_id: str) -> str:
-    """The name of a run; it shows MLflow's users whose run this is."""
-    return f"trackbench-{run_id[:24]}"
 
 
 def end_time(key: TrialKey, writer: int, cycle: int) -> int:
@@ -86,7 +81,9 @@ class RunAudit:
         self._element(finished, len(ended), len(right_end), f"runs: the end of {self._layout.key.run_id(*place)}")
         for row in rows:
             self.tally.invariants["status and end time agree"] += (row[2] == "FINISHED") != (row[4] is not None)
-            self.tally.invariants["runs have their experiment"] += row[6] != self._experiment_id
+            if row[6] != self._experiment_id:
+                self.tally.invariants["runs have their experiment"] += 1
+                self.tally.example(f"runs: run {row[0]} lies in another experiment")
 
     def _is_right(self, place: tuple[int, int], row: Row) -> bool:
         start = identity.moment(self._layout.key, *place)
@@ -94,8 +91,8 @@ class RunAudit:
         return bool(known and row[1] == run_name(row[0]) and row[3] == start)
 
     def _element(self, status: int, copies: int, exact: int, what: str) -> None:
-        before = self.tally.lost + self.tally.corrupted + self.tally.unexpected
+        before = self.tally.wrong
         one = (np.array([status], np.uint8), np.array([copies], np.uint16), np.array([exact], np.uint16))
         self.tally.judge(*one)
-        if self.tally.lost + self.tally.corrupted + self.tally.unexpected > before:
+        if self.tally.wrong > before:
             self.tally.example(f"{what}: ledger says {Outcome(status).name.lower()}, {copies} stored, {exact} right")

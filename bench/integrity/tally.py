@@ -36,6 +36,11 @@ class Tally:
     tables: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
+    @property
+    def wrong(self) -> int:
+        """Rows and invariants found wrong."""
+        return self.lost + self.duplicated + self.corrupted + self.unexpected + self.invariants.total()
+
     def example(self, text: str) -> None:
         """Keep the first few rows found wrong, in words."""
         if len(self.examples) < MAX_EXAMPLES:

@@ -5,14 +5,26 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
 from bench.judge import statistics as st
-from bench.results import INTEGRITY_COUNTS, Cell, Generator, Integrity, Latency, Operation, Percentiles, TimelinePoint
+from bench.judge.fields import PHASES
+from bench.results import (
+    INTEGRITY_COUNTS,
+    Availability,
+    Cell,
+    Generator,
+    Integrity,
+    Latency,
+    Operation,
+    Percentiles,
+    Probe,
+    TimelinePoint,
+)  # fmt: skip
 from bench.trial_record import TrialRecord
 
 _NAMES = tuple(st.QUANTILES)
 
 
-def cell_of(trials: Sequence[TrialRecord], reference: bool) -> Cell:
-    """The cell of ``trials`` (one a round, at least one, in the order of their rounds)."""
+def cell_of(trials: Sequence[TrialRecord], reference: bool, facts: Mapping[str, float | None] | None = None) -> Cell:
+    """The cell of ``trials`` (one a round, at least one, in the order of their rounds); ``facts``: its candidate's."""
     first = trials[0]
     rounds = per_round(trials)
     measured = [trial for trial in trials if trial.error is None]
@@ -36,14 +48,22 @@ def cell_of(trials: Sequence[TrialRecord], reference: bool) -> Cell:
         metrics_per_s=st.geometric_mean(rounds["metrics_per_s"]),
         ops_per_s=st.geometric_mean(rounds["ops_per_s"]),
         success_rate=ok / (ok + failed + unknown) if ok + failed + unknown else None,
+        first_attempt_rate=_first_attempts(trials),
         latency_ms=_latency(trials, "write" if writes else "read"),
         read_latency_ms=_latency(trials, "read") if reads and writes else None,
         operations=_operations(trials),
         errors=dict(sum((Counter(trial.errors) for trial in trials), Counter())),
         lock_errors=sum(trial.lock_errors for trial in trials),
         deadlocks=sum(trial.deadlocks for trial in trials),
+        facts=dict(facts or {}),
+        server_errors=_server_errors(trials),
         referee=_referee([trial.referee for trial in measured]),
+        availability=_availability([one.availability for one in trials if one.availability is not None]),
+        phases_ms={name: mean for name in PHASES if (mean := st.geometric_mean(rounds[f"phases.{name}_ms"]))},
+        runs_unfinished=_unfinished(trials),
         integrity=sum_integrity([trial.integrity for trial in trials]),
+        integrity_rest=_sum_of_some([one.integrity_rest for one in trials]),
+        integrity_prefill=_sum_of_some([one.integrity_prefill for one in trials]),
         generator=_generator([trial.generator for trial in measured]),
         intervals={name: st.log_interval(values, st.SHOWN_CONFIDENCE) for name, values in rounds.items()},
         per_round=rounds,
@@ -68,7 +88,49 @@ def per_round(trials: Sequence[TrialRecord]) -> dict[str, list[float | None]]:
     for name in _NAMES:
         rounds[f"{name}_ms"] = [getattr(getattr(trial, f"{main}_response"), name) for trial in trials]
         rounds[f"read.{name}_ms"] = [getattr(trial.read_response, name) for trial in trials]
+    for name in PHASES:
+        rounds[f"phases.{name}_ms"] = [trial.phases_ms.get(name) for trial in trials]
     return rounds
+
+
+def _first_attempts(trials: Sequence[TrialRecord]) -> float | None:
+    operations = sum(trial.ops_ok + trial.ops_failed + trial.ops_unknown for trial in trials)
+    return sum(trial.first_attempts_ok for trial in trials) / operations if operations else None
+
+
+def _server_errors(trials: Sequence[TrialRecord]) -> dict[str, int] | None:
+    """The sum over rounds, unknown if that of one of them is."""
+    known = [trial.server_errors for trial in trials if trial.server_errors is not None]
+    return dict(sum(map(Counter, known), Counter())) if len(known) == len(trials) else None
+
+
+def _unfinished(trials: Sequence[TrialRecord]) -> int | None:
+    counts = [trial.runs_unfinished for trial in trials if trial.runs_unfinished is not None]
+    return sum(counts) if counts and len(counts) == len(trials) else None
+
+
+def _sum_of_some(rounds: Sequence[Integrity | None]) -> Integrity | None:
+    present = [one for one in rounds if one is not None]
+    return sum_integrity(present) if present else None
+
+
+def _availability(rounds: Sequence[Availability]) -> Availability | None:
+    """Over all rounds; the percentiles are the worst of theirs."""
+    n = sum(one.n for one in rounds)
+    if not rounds:
+        return None
+    good = sum((one.share or 0.0) * one.n for one in rounds)
+    return Availability(
+        share=good / n if n else None,
+        n=n,
+        health=_probe([one.health for one in rounds]),
+        search=_probe([one.search for one in rounds]),
+    )
+
+
+def _probe(rounds: Sequence[Probe]) -> Probe:
+    worst = max((one.p95_ms for one in rounds if one.p95_ms is not None), default=None)
+    return Probe(ok=sum(one.ok for one in rounds), n=sum(one.n for one in rounds), p95_ms=worst)
 
 
 def _latency(trials: Sequence[TrialRecord], what: str) -> Latency:
@@ -128,6 +190,7 @@ def sum_integrity(rounds: Sequence[Integrity]) -> Integrity:
         invariants.update(one.invariants)
     return Integrity(
         checked=unchecked is None or any(one.broken for one in rounds),
+        door=rounds[0].door,
         reason=None if unchecked is None else unchecked.reason,
         invariants=dict(invariants),
         examples=[text for one in rounds for text in one.examples][:10],
@@ -142,5 +205,6 @@ def _generator(rounds: Sequence[Generator]) -> Generator:
         cpu_share=max(shares, default=None),
         loop_lag_p99_ms=max(lags, default=None),
         saturated=any(one.saturated for one in rounds),
+        lost_parts=sum(one.lost_parts for one in rounds),
         reason=next((one.reason for one in rounds if one.reason), None),
     )

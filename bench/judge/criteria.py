@@ -12,12 +12,13 @@ the reference it is the interval of the paired ratio.
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from bench.errors import BadInput
 from bench.judge import statistics as st
-from bench.results import Cell, Criterion, Operation, Verdict
+from bench.judge.fields import FIELDS, HARNESS, ROUND_FIELDS, per_round, unit_of, value_of, why_missing, why_unproven
+from bench.results import Cell, Criterion, Verdict
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq, "!=": operator.ne,
@@ -26,15 +27,6 @@ _SHAPE = re.compile(
     r"\s*(?P<field>[a-z][a-z0-9_.]*)\s*(?P<operator><=|>=|==|!=|<|>)\s*"
     r"(?:(?P<number>[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)(?:\s*\*\s*(?P<times>reference))?|(?P<bare>reference))\s*"
 )
-_LATENCIES = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms")
-ROUND_FIELDS = ("metrics_per_s", "ops_per_s", *_LATENCIES, *(f"read.{name}" for name in _LATENCIES))
-COUNT_FIELDS = (
-    "lock_errors", "deadlocks", "errors", "ops_failed", "ops_unknown", "success_rate", "integrity", "lost",
-    "duplicated", "corrupted", "unexpected", "max_ms", "generator.cpu_share", "generator.loop_lag_p99_ms",
-)  # fmt: skip
-REFEREE_FIELDS = ("deadlocks", "lock_waits", "commits", "rollbacks", "connections", "lock_waiters", "connections_share")
-INTEGRITY_FIELDS = ("integrity", "lost", "duplicated", "corrupted", "unexpected")
-FIELDS = (*ROUND_FIELDS, *COUNT_FIELDS, *(f"referee.{name}" for name in REFEREE_FIELDS))
 
 
 @dataclass(frozen=True)
@@ -76,6 +68,8 @@ class Rule:
     name: str
     text: str
     gating: bool
+    table: str = ""
+    published: str | None = None
 
     @property
     def expression(self) -> Expression:
@@ -107,6 +101,8 @@ def judge(rule: Rule, cell: Cell, reference: Cell | None) -> Criterion:
         interval=decision.interval,
         outcome=decision.outcome,
         gating=rule.gating,
+        table=rule.table,
+        published=rule.published,
         reference=cell.reference,
         reason=decision.reason,
         rounds_needed=decision.rounds_needed,
@@ -140,6 +136,10 @@ def _judge_count(expression: Expression, cell: Cell, reference: Cell | None) -> 
         return _Decision("inconclusive", why_missing(expression.field, cell), None, limit)
     if limit is None:
         return _Decision("inconclusive", _NO_REFERENCE, value, None)
+    if expression.field.startswith(HARNESS) and not expression.holds(value, limit):
+        return _Decision(
+            "inconclusive", f"measured {value:g}: the harness, not the store, may be the limit", value, limit
+        )
     return _Decision("pass" if expression.holds(value, limit) else "fail", f"measured {value:g}", value, limit)
 
 
@@ -177,85 +177,6 @@ def _judge_rounds(expression: Expression, cell: Cell, reference: Cell | None) ->
     more = st.rounds_needed(values, expression.factor, st.GATE_CONFIDENCE)
     advice = "more rounds will not decide it" if more is None else f"about {more} rounds in all would decide it"
     return _Decision("inconclusive", f"{span} spans the limit; {advice}", measured, limit, shown, more)
-
-
-def per_round(field: str, cell: Cell) -> Sequence[float | None]:
-    """The values of a rate or a latency, one a round."""
-    return cell.per_round.get(field, [])
-
-
-def value_of(field: str, cell: Cell) -> float | None:
-    """The value of a field of a cell; None where it was not measured."""
-    if field.startswith("referee."):
-        return cell.referee.get(field.removeprefix("referee."))
-    if field.startswith("generator."):
-        value: float | None = getattr(cell.generator, field.removeprefix("generator."))
-        return value
-    if field in INTEGRITY_FIELDS:
-        if not cell.integrity.checked:
-            return None
-        return cell.integrity.share if field == "integrity" else float(getattr(cell.integrity, field))
-    if cell.ops_ok + cell.ops_failed + cell.ops_unknown == 0:
-        return None
-    if field == "errors":
-        return float(sum(cell.errors.values()))
-    if field == "max_ms":
-        return cell.latency_ms.response.max
-    number: float | None = getattr(cell, field)
-    return None if number is None else float(number)
-
-
-def why_unproven(field: str, cell: Cell) -> str | None:
-    """Why a criterion that holds proves nothing all the same; None where it does."""
-    if cell.rounds_lost:
-        return f"{cell.rounds_lost} rounds could not be measured"
-    writes = any(not one.reads for one in cell.operations.values())
-    judged = {
-        name: one
-        for name, one in cell.operations.items()
-        if field not in ROUND_FIELDS or one.reads == _reads(field, writes)
-    }
-    if silent := [name for name, one in judged.items() if one.ok == 0]:
-        return f"no {silent[0]} ended ok"
-    if cell.ops_ok == 0:
-        return "no operation ended ok"
-    return _failed_too_often(field, judged)
-
-
-def _failed_too_often(field: str, judged: Mapping[str, Operation]) -> str | None:
-    """A percentile is of ok operations: it says nothing of users if more of them failed than lie above it."""
-    quantile = st.QUANTILES.get(field.removeprefix("read.").removesuffix("_ms"))
-    total = sum(one.ok + one.failed + one.unknown for one in judged.values())
-    if quantile is None or total == 0:
-        return None
-    share = 1 - sum(one.ok for one in judged.values()) / total
-    return f"{share:.1%} of the operations did not end ok, and only ok ones are timed" if share > 1 - quantile else None
-
-
-def _reads(field: str, writes: bool) -> bool:
-    """Whether a rate or latency is that of operations that read; in a workload that only reads, all are."""
-    return field.startswith("read.") or not writes
-
-
-def why_missing(field: str, cell: Cell) -> str:
-    """Why a field has no value."""
-    if field in INTEGRITY_FIELDS:
-        return cell.integrity.reason or "the stored rows were not read back"
-    if cell.ops_ok == 0:
-        return "no operation ended ok, so nothing was measured"
-    if field.startswith("referee."):
-        return "this database has no such counter that we may read"
-    name = field.removeprefix("read.").removesuffix("_ms")
-    if name in st.MIN_SAMPLES:
-        return f"n too small: a round needs {st.MIN_SAMPLES[name]} samples for {name}"
-    return "not measured"
-
-
-def unit_of(field: str) -> str:
-    """The unit of a field, for people."""
-    if field.endswith("_ms"):
-        return "ms"
-    return "/s" if field.endswith("_per_s") else ""
 
 
 def _short(number: float) -> str:

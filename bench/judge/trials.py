@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.identity import Flags
 from bench.judge.statistics import percentiles
@@ -49,6 +50,8 @@ def figures(samples: Samples, window: Window, workload: Workload, retried: Mappi
         "ops_failed": _count(samples, Outcome.FAIL),
         "ops_unknown": _count(samples, Outcome.INFO),
         "ops_retried": int(np.count_nonzero(samples.attempts > 1)),
+        "first_attempts_ok": int(np.count_nonzero((samples.attempts == 1) & (samples.outcome == Outcome.OK))),
+        "phases_ms": _phases(samples, workload),
         "metrics_per_s": float(metrics) / window.seconds if workload.metrics_per_operation else None,
         "ops_per_s": float(np.count_nonzero(ended)) / window.seconds,
         "write_service": percentiles(service[~reads]),
@@ -84,6 +87,43 @@ def _operation(samples: Samples, timed: Samples, name: str) -> Operation:
         reads=name in READS,
         latency_ms=Latency(service=percentiles(timed.service_ms), response=percentiles(timed.response_ms)),
     )
+
+
+_PHASES = {
+    "create": ("create_experiment", "create_run"),
+    "params": ("log_param",),
+    "steps": ("log_metric",),
+    "experiment": OPERATIONS,
+}
+
+
+def _phases(samples: Samples, workload: Workload) -> dict[str, float]:
+    """The time in ms that one run of ``train`` spent in each phase: the median over runs seen from beginning to end.
+
+    A writer's operations follow one another, so their service times add up. A run one of whose operations did not
+    end ok has no time for that phase.
+    """
+    if workload.kind != "train" or len(samples) == 0:
+        return {}
+    order = np.lexsort((samples.start_ns, samples.writer))
+    operation, took = samples.operation[order], samples.service_ms[order]
+    ok = samples.outcome[order] == Outcome.OK
+    begins = operation == OPERATIONS.index("create_experiment" if workload.experiments else "create_run")
+    another = np.diff(samples.writer[order].astype(np.int64), prepend=-1) != 0
+    run = np.cumsum(begins | another) - 1
+    runs = int(run[-1]) + 1
+
+    def count(which: Flags) -> NDArray[np.int64]:
+        return np.bincount(run[which], minlength=runs)
+
+    whole = (count(begins) > 0) & (count(ok & (operation == OPERATIONS.index("finish_run"))) > 0)
+    result = {}
+    for phase, names in _PHASES.items():
+        inside = np.isin(operation, [OPERATIONS.index(name) for name in names])
+        timed = whole & (count(inside & ok) > 0) & (count(inside & ~ok) == 0)
+        if timed.any():
+            result[phase] = float(np.median(np.bincount(run[inside], took[inside], minlength=runs)[timed]))
+    return result
 
 
 def _errors(samples: Samples, retried: Mapping[str, int]) -> dict[str, int]:

@@ -15,22 +15,23 @@ def worst(verdicts: Sequence[Verdict]) -> Verdict:
 
 def of_candidate(candidate: str, criteria: Sequence[Criterion], cells: Sequence[Cell]) -> tuple[Verdict, str]:
     """(verdict, the one reason for it) of a candidate."""
-    broken = [cell for cell in cells if cell.candidate == candidate and cell.integrity.broken]
+    doors = [(cell, door) for cell in cells if cell.candidate == candidate for door in cell.doors]
+    broken = [(cell, door) for cell, door in doors if door.broken]
     if broken:
-        integrity = broken[0].integrity
+        cell, integrity = broken[0]
         return "fail", (
             f"integrity: {integrity.lost} lost, {integrity.duplicated} duplicated, {integrity.corrupted} corrupted, "
             f"{integrity.unexpected} unexpected rows, {sum(integrity.invariants.values())} invariants broken "
-            f"({broken[0].workload} at {broken[0].concurrency})"
+            f"({cell.workload} at {cell.concurrency})"
         )
     gating = [item for item in criteria if item.candidate == candidate and item.gating]
     verdict = worst([item.outcome for item in gating])
     if not gating:
         return verdict, "no gating criterion applies to it"
     if verdict == "pass":
-        unchecked = [cell for cell in cells if cell.candidate == candidate and not cell.integrity.checked]
+        unchecked = [door for _, door in doors if not door.checked]
         if unchecked:
-            return "inconclusive", f"integrity is unknown: {unchecked[0].integrity.reason or 'it was not checked'}"
+            return "inconclusive", f"integrity is unknown: {unchecked[0].reason or 'it was not checked'}"
         return verdict, f"all {len(gating)} gating criteria hold"
     first = next(item for item in gating if item.outcome == verdict)
     return verdict, f"{first.name} ({first.expression}, {first.workload} at {first.concurrency}): {first.reason}"
@@ -44,6 +45,6 @@ def of_run(verdicts: dict[str, Verdict], reference: str | None) -> Verdict:
 
 def exit_code(verdict: Verdict, cells: Sequence[Cell]) -> ExitCode:
     """The exit code that goes with a run's verdict."""
-    if any(cell.integrity.broken for cell in cells):
+    if any(door.broken for cell in cells for door in cell.doors):
         return ExitCode.INTEGRITY
     return {"pass": ExitCode.PASS, "inconclusive": ExitCode.INCONCLUSIVE, "fail": ExitCode.FAIL}[verdict]

@@ -1,240 +1,46 @@
-"""A running server, seen from the process that owns it: where it is, and how to kill, restart and stop it."""
+"""A running database server, seen from the process that owns it: where it is, and whether one can log in to it."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import select
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 from urllib.parse import quote
 
-from bench.servers import places, supervise
-from bench.servers.base import Kind, ServerFailed
+from bench.servers.base import Kind
 from bench.servers.launch import USER, Launch
-from bench.servers.login import Answer, log_in
+from bench.servers.login import log_in
+from bench.servers.supervised import HOST, Supervised
 
-HOST = "127.0.0.1"
-PREPARE_SECONDS = 180.0  # seconds on an idle machine, much more on a busy disk
-READY_SECONDS = 90.0
-ATTEMPTS = 4  # another process may take the port between our look and the server's bind
-_TROUBLE = re.compile(r"error|fatal|panic|abort|can't|could not|failed", re.IGNORECASE)
-_IN_USE = re.compile("address already in use|port is already allocated", re.IGNORECASE)
+__all__ = ["HOST", "RunningServer"]
 
 
-class RunningServer:
-    """A private server on loopback. Use it as a context manager, or call `stop()`.
+class RunningServer(Supervised):
+    """A private database server on loopback. Use it as a context manager, or call `stop()`.
 
     `kind` is the truth, as the server says it: a MariaDB that was started for want of MySQL says `mariadb`.
     `pid` is the server's process (with Docker: the client's). All methods may be called from any thread.
     """
 
-    host = HOST
     user = USER
+    ready_seconds = 90.0
+    ready_means = "nobody could log in"
 
     def __init__(self, kind: Kind, source: str, launch: Launch, folder: Path, password: str) -> None:
         self.kind = kind
-        self.source = source
-        self.folder = folder
         self.password = password
-        self.port = 0
-        self.pid = 0
         self.version = ""
-        self._launch = launch
-        self._lock = threading.RLock()
-        self._unread = b""
-        self._alive = False
-        self._owns_folder = False  # until its supervisor made it: a folder that was there before is not ours
-        self._supervisor = subprocess.Popen(
-            [sys.executable, "-I", "-S", supervise.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C in a terminal must reach us first
-            bufsize=0,
-        )
-        try:
-            self._send(launch.plan(folder, places.server_user()))
-            self._expect("made", 10)
-            self._owns_folder = True
-            self._expect("prepared", PREPARE_SECONDS)
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+        super().__init__(kind, source, launch, folder)
 
     def url(self, database: str) -> str:
         """The address of `database` as MLflow takes it, with the password in it: never print it."""
         scheme = "postgresql" if self.kind in ("postgresql", "timescaledb") else "mysql+pymysql"
         return f"{scheme}://{self.user}:{quote(self.password, safe='')}@{HOST}:{self.port}/{quote(database)}"
 
-    @property
-    def alive(self) -> bool:
-        """Whether the server's process runs (not whether it answers)."""
-        with self._lock:
-            if self._supervisor.poll() is not None:
-                self._alive = False
-            while self._alive and (event := self._read_event(0)) is not None:
-                self._note(event)
-            return self._alive
-
-    @property
-    def supervisor_pid(self) -> int:
-        """The process that starts, waits for and cleans up the server."""
-        return self._supervisor.pid
-
-    def kill(self) -> None:
-        """SIGKILL the server and wait until all of its processes are gone; its data stay for `start_again`."""
-        with self._lock:
-            if self.alive:
-                self._send({"order": "kill"})
-                self._expect("exited", supervise.KILLED_CHILDREN_SECONDS + 5)
-
-    def start_again(self) -> None:
-        """Start a server that was killed or that died, on its old port and data; returns when it can log in."""
-        with self._lock:
-            if not self.alive:
-                self._serve(self.port)
-                self._wait_for_login()
-
-    def stop(self) -> None:
-        """Stop the server and remove its folder. Does no harm when repeated."""
-        with self._lock:
-            self._alive = False
-            if self._supervisor.poll() is None:
-                with suppress(OSError):
-                    self._send({"order": "stop"})
-            self._close_pipes()
-            try:
-                self._supervisor.wait(self._launch.stop_seconds + 2 * supervise.KILLED_CHILDREN_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._supervisor.kill()  # the kernel kills the server with it
-                self._supervisor.wait()
-            if self._owns_folder:
-                places.remove_folder(self.folder)
-
-    def detach(self) -> None:
-        """Leave the server running for good, in its supervisor's care; this object is of no more use."""
-        with self._lock:
-            self._send({"order": "detach"})
-            self._expect("detached", 10)
-            self._close_pipes()
-            self._supervisor.returncode = 0  # it outlives us on purpose: `Popen` need not warn of it
-
-    def _close_pipes(self) -> None:
-        for pipe in (self._supervisor.stdin, self._supervisor.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    # -- talking to the supervisor ----------------------------------------------------------------------
-
-    def _start(self) -> None:
-        for attempt in range(1, ATTEMPTS + 1):
-            self.port = places.free_port()
-            try:
-                self._serve(self.port)
-                self._wait_for_login()
-                return
-            except ServerFailed as error:
-                if attempt == ATTEMPTS or not _IN_USE.search(str(error)):
-                    raise
-
-    def _serve(self, port: int) -> None:
-        argv, env = self._launch.serve(port)
-        self._send({"order": "start", "argv": argv, "env": env})
-        self.pid = self._expect("started", 10)["pid"]
-        self._alive = True
-
-    def _wait_for_login(self) -> None:
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
-            answer = log_in(self.kind, HOST, self.port, self.user, self.password)
-            if answer is not None:
-                self._believe(answer)
-                return
-            event = self._read_event(0.05)
-            if event is not None:
-                self._note(event)
-                raise self._failure(event)
-            if self._supervisor.poll() is not None:
-                raise ServerFailed(f"the supervisor of {self.kind} is gone")
-        raise ServerFailed(f"{self.kind} started but nobody could log in for {READY_SECONDS:.0f} s")
-
-    def _believe(self, answer: Answer) -> None:
+    def _answers(self) -> bool:
+        """Log in once: an open port would prove nothing."""
+        answer = log_in(self.kind, HOST, self.port, self.user, self.password)
+        if answer is None:
+            return False
         self.version = answer.version
         if answer.is_mariadb:
-            self.kind = "mariadb"
-
-    def _send(self, message: Mapping[str, object]) -> None:
-        assert self._supervisor.stdin is not None
-        data = json.dumps(message).encode() + b"\n"
-        try:
-            while data:  # unbuffered: a pipe may take a part
-                data = data[self._supervisor.stdin.write(data) or 0 :]
-        except (BrokenPipeError, ValueError):
-            raise ServerFailed(f"the supervisor of {self.kind} is gone") from None
-
-    def _expect(self, name: str, seconds: float) -> dict[str, Any]:
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            event = self._read_event(left)
-            if event is None:
-                break
-            self._note(event)
-            if event["event"] == name:
-                return event
-            raise self._failure(event)
-        gone = self._supervisor.poll() is not None
-        raise ServerFailed(f"the supervisor of {self.kind} {'is gone' if gone else 'does not answer'}")
-
-    def _note(self, event: Mapping[str, Any]) -> None:
-        if event["event"] in ("exited", "stopped", "failed"):
-            self._alive = False
-
-    def _failure(self, event: Mapping[str, Any]) -> ServerFailed:
-        what = event.get("what") or f"it ended with {event.get('code')}"
-        said = _telling(event.get("log", []))
-        return ServerFailed(f"{self.kind} ({self.source}) did not start: {what}; it said: {said or 'nothing'}")
-
-    def _read_event(self, seconds: float) -> dict[str, Any] | None:
-        """The next event, or None if none came in time or the supervisor is gone."""
-        assert self._supervisor.stdout is not None
-        deadline = time.monotonic() + seconds
-        while True:
-            line, newline, rest = self._unread.partition(b"\n")
-            if newline:
-                self._unread = rest
-                event: dict[str, Any] = json.loads(line)
-                return event
-            descriptor = self._supervisor.stdout
-            left = max(0.0, deadline - time.monotonic())
-            readable, _, _ = select.select([descriptor], [], [], left)
-            if not readable:
-                return None
-            data = os.read(descriptor.fileno(), 65536)
-            if not data:
-                self._alive = False
-                return None
-            self._unread += data
-
-
-def _telling(log: list[str]) -> str:
-    """The last lines of a log that say what went wrong, as one line."""
-    lines = [line.strip() for line in log if line.strip()]
-    errors = [line for line in lines if _TROUBLE.search(line)]
-    return " | ".join((errors or lines)[-3:])
+            self.kind = self.label = "mariadb"
+        return True

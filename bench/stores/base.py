@@ -202,8 +202,11 @@ class Store(ABC):
     async def gauges(self, session: Session) -> dict[str, float]:
         """Numbers that rise and fall, sampled during a trial for their peak: ``connections``, ``lock_waiters``."""
 
-    async def writers_left(self, session: Session) -> int:
-        """How many sessions of our writers the server still has: a lost client's last commit may be under way."""
+    async def writers_left(self, session: Session, pooled: bool) -> int:
+        """How many sessions of our writers the server still has: a lost client's last commit may be under way.
+
+        Behind a tracking server sessions are ``pooled`` and stay: then only those at work count.
+        """
         return 0
 
     @abstractmethod

@@ -7,20 +7,10 @@ from typing import Any
 import aiomysql
 import pymysql.err
 
+from bench import codes
 from bench.outcome import ErrorKind
 from bench.stores.base import Counters, Dialect, Durability, Row, Session, Store
 
-_KINDS = {
-    1205: ErrorKind.MYSQL_1205_LOCK_WAIT_TIMEOUT,
-    1213: ErrorKind.MYSQL_1213_DEADLOCK,
-    3572: ErrorKind.MYSQL_3572_NOWAIT,
-    3024: ErrorKind.TIMEOUT,
-    **dict.fromkeys((1040, 1203, 1226), ErrorKind.POOL_EXHAUSTED),
-    1021: ErrorKind.DISK_FULL,
-    1114: ErrorKind.DISK_FULL,
-    **dict.fromkeys((1053, 2003, 2006, 2013, 2055), ErrorKind.CONNECTION),
-    **dict.fromkeys((1048, 1062, 1406, 1451, 1452, 3819), ErrorKind.CONSTRAINT),
-}
 _ROWS_A_STATEMENT = 1000
 
 DIALECT = Dialect(
@@ -130,7 +120,7 @@ class MysqlStore(Store):
             code = error.args[0] if error.args else 0
             if not isinstance(code, int) or isinstance(error, pymysql.err.InterfaceError):
                 return ErrorKind.CONNECTION  # the driver's own words, without a number: the connection is closed
-            return _KINDS.get(code, ErrorKind.OTHER)
+            return codes.of_mysql(code)
         if isinstance(error, OSError | EOFError):  # EOFError: asyncio.IncompleteReadError
             return ErrorKind.CONNECTION
         return ErrorKind.OTHER
@@ -197,11 +187,12 @@ class MysqlStore(Store):
             "lock_waiters": status.get("Innodb_row_lock_current_waits", 0.0),
         }
 
-    async def writers_left(self, session: Session) -> int:
+    async def writers_left(self, session: Session, pooled: bool) -> int:
+        at_work = "AND COMMAND <> 'Sleep' " if pooled else ""
         found = await _number(
             session,
             f"SELECT COUNT(*) FROM {self._processes} WHERE ID <> CONNECTION_ID() AND DB = DATABASE() "
-            "AND USER = SUBSTRING_INDEX(CURRENT_USER(), '@', 1)",
+            f"{at_work}AND USER = SUBSTRING_INDEX(CURRENT_USER(), '@', 1)",
         )
         return int(found or 0)
 

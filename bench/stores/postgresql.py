@@ -6,18 +6,9 @@ from typing import cast
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
+from bench import codes
 from bench.outcome import ErrorKind
 from bench.stores.base import Counters, Dialect, Durability, Row, Session, Store
-
-_KINDS = {
-    "40001": ErrorKind.PG_40001_SERIALIZATION,
-    "40P01": ErrorKind.PG_40P01_DEADLOCK,
-    "55P03": ErrorKind.PG_55P03_LOCK_NOT_AVAILABLE,
-    "57014": ErrorKind.TIMEOUT,
-    "53300": ErrorKind.POOL_EXHAUSTED,
-    "53100": ErrorKind.DISK_FULL,
-}
-_CLASSES = {"08": ErrorKind.CONNECTION, "57": ErrorKind.CONNECTION, "23": ErrorKind.CONSTRAINT}
 
 DIALECT = Dialect(
     placeholder="$",
@@ -111,8 +102,7 @@ class PostgresqlStore(Store):
 
     def classify(self, error: BaseException) -> ErrorKind:
         if isinstance(error, asyncpg.PostgresError):
-            state = error.sqlstate or ""
-            return _KINDS.get(state) or _CLASSES.get(state[:2], ErrorKind.OTHER)
+            return codes.of_sqlstate(error.sqlstate or "")
         if isinstance(error, TimeoutError):
             return ErrorKind.TIMEOUT
         if isinstance(error, OSError | asyncpg.InterfaceError):
@@ -160,10 +150,11 @@ class PostgresqlStore(Store):
         )
         return {"connections": float(rows[0][0]), "lock_waiters": float(rows[0][1])}
 
-    async def writers_left(self, session: Session) -> int:
+    async def writers_left(self, session: Session, pooled: bool) -> int:
+        ours = "state <> 'idle'" if pooled else "application_name = 'trackbench'"
         rows = await session.fetch(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-            "AND application_name = 'trackbench' AND pid <> pg_backend_pid()"
+            f"AND backend_type = 'client backend' AND {ours} AND pid <> pg_backend_pid()"
         )
         return int(rows[0][0])
 

@@ -32,7 +32,7 @@ class Found:
     """What was found: ``revision`` is MLflow's schema revision, if it has one."""
 
     content: Content
-    tables: int
+    tables: frozenset[str]
     revision: str | None
 
 
@@ -46,20 +46,21 @@ async def inspect(store: Store, session: Session) -> Found:
     """Look at what a database holds, changing nothing."""
     tables = set(await store.tables(session))
     if not tables:
-        return Found(Content.EMPTY, 0, None)
+        return Found(Content.EMPTY, frozenset(), None)
     if not tables >= _NEEDED:
-        return Found(Content.FOREIGN, len(tables), None)
+        return Found(Content.FOREIGN, frozenset(tables), None)
     rows = await session.fetch("SELECT version_num FROM alembic_version")
     await session.rollback()
-    return Found(Content.MLFLOW, len(tables), rows[0][0] if rows else None)
+    return Found(Content.MLFLOW, frozenset(tables), rows[0][0] if rows else None)
 
 
 @dataclass(frozen=True)
 class Revisions:
-    """The schema revisions that our MLflow knows; ``head`` is the one it wants."""
+    """The schema revisions that our MLflow knows; ``head`` is the one it wants, ``tables`` what that one has."""
 
     head: str
     known: frozenset[str]
+    tables: frozenset[str]
 
 
 def check(url: StoreUrl, found: Found, revisions: Revisions) -> None:
@@ -71,7 +72,7 @@ def check(url: StoreUrl, found: Found, revisions: Revisions) -> None:
     ours = f"MLflow {mlflow_version()} wants {revisions.head}"
     if found.content is Content.FOREIGN:
         raise BadInput(
-            f"{url}: holds {found.tables} tables that are not MLflow's; give an empty database or an MLflow store"
+            f"{url}: holds {len(found.tables)} tables that are not MLflow's; give an empty database or an MLflow store"
         )
     if found.content is Content.EMPTY or found.revision == revisions.head:
         return
@@ -93,10 +94,19 @@ async def create(url: StoreUrl, artifact_root: str) -> None:
     await _child("create", {_URI_VARIABLE: url.mlflow, "TRACKBENCH_ARTIFACT_ROOT": artifact_root})
 
 
+_revisions: list[Revisions] = []  # they never change, and asking takes seconds
+
+
 async def revisions() -> Revisions:
     """The revisions that our MLflow knows."""
+    if not _revisions:
+        _revisions.append(await _ask_revisions())
+    return _revisions[0]
+
+
+async def _ask_revisions() -> Revisions:
     reply = await _child("revisions", {})
-    return Revisions(reply["head"], frozenset(reply["known"]))
+    return Revisions(reply["head"], frozenset(reply["known"]), frozenset(reply["tables"]))
 
 
 async def _child(order: str, environment: dict[str, str]) -> dict[str, Any]:
@@ -130,10 +140,15 @@ def _main(order: str) -> None:
         SqlAlchemyStore(os.environ[_URI_VARIABLE], os.environ["TRACKBENCH_ARTIFACT_ROOT"])
     else:
         from alembic.script import ScriptDirectory
+        from mlflow.store.db.base_sql_model import Base
         from mlflow.store.db.utils import _get_alembic_config
 
         scripts = ScriptDirectory.from_config(_get_alembic_config(""))
-        reply = {"head": scripts.get_current_head(), "known": [one.revision for one in scripts.walk_revisions()]}
+        reply = {
+            "head": scripts.get_current_head(),
+            "known": [one.revision for one in scripts.walk_revisions()],
+            "tables": [*Base.metadata.tables, "alembic_version"],
+        }
     sys.stdout.write(json.dumps(reply) + "\n")
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import aiosqlite
 
+from bench import codes
 from bench.errors import BadInput
 from bench.outcome import ErrorKind
 from bench.stores.base import Counters, Dialect, Durability, Row, Session, Store
@@ -15,14 +16,6 @@ _MLFLOW_PRAGMAS = ("PRAGMA foreign_keys = ON;", "PRAGMA busy_timeout = {};", "PR
 _MLFLOW_BUSY_TIMEOUT_MS = "20000"
 _CLOSE_S = 2.0
 _DRIVER_TIMEOUT_S = 5.0  # sqlite3.connect's default, in force until the first PRAGMA
-
-_KINDS = {
-    sqlite3.SQLITE_BUSY: ErrorKind.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED: ErrorKind.SQLITE_LOCKED,
-    sqlite3.SQLITE_CONSTRAINT: ErrorKind.CONSTRAINT,
-    sqlite3.SQLITE_FULL: ErrorKind.DISK_FULL,
-    sqlite3.SQLITE_CANTOPEN: ErrorKind.CONNECTION,
-}
 
 DIALECT = Dialect(
     placeholder="?",
@@ -117,10 +110,7 @@ class SqliteStore(Store):
             return ErrorKind.TIMEOUT
         if not isinstance(error, sqlite3.Error):
             return ErrorKind.OTHER
-        code = getattr(error, "sqlite_errorcode", 0)
-        if code == sqlite3.SQLITE_BUSY_SNAPSHOT:
-            return ErrorKind.SQLITE_BUSY_SNAPSHOT
-        return _KINDS.get(code & 0xFF, ErrorKind.OTHER)
+        return codes.of_sqlite(getattr(error, "sqlite_errorcode", 0))
 
     async def version(self, session: Session) -> str:
         rows = await session.fetch("SELECT sqlite_version()")

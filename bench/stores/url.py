@@ -124,13 +124,22 @@ def from_option(name: str, value: str) -> StoreUrl:
     Raises:
         BadInput: the variable is not set, or the URL is not one.
     """
-    if value.startswith("env:"):
-        variable = value.removeprefix("env:")
-        found = os.environ.get(variable)
-        if not found:
-            raise BadInput(f"--store {name}=env:{variable}: {variable} is not set; export it with the store's URL")
-        value = found
-    return parse(value, name)
+    return parse(from_environment(f"--store {name}", value), name)
+
+
+def from_environment(option: str, value: str) -> str:
+    """``value``, or what the environment holds where it is ``env:VAR``.
+
+    Raises:
+        BadInput: the variable is not set.
+    """
+    if not value.startswith("env:"):
+        return value
+    variable = value.removeprefix("env:")
+    found = os.environ.get(variable)
+    if not found:
+        raise BadInput(f"{option}=env:{variable}: {variable} is not set; export it with the URL")
+    return found
 
 
 def _check_family(shown: str, found: str, meant: str) -> None:

@@ -1,6 +1,7 @@
 """Runs that went wrong, and names that try to break out of a format."""
 
 from fixtures_results import Changes, realistic
+from fixtures_results_http import migration, served_only, theirs
 
 from bench.results import Generator, Integrity, Latency, Operation, Percentiles, Results
 
@@ -175,4 +176,7 @@ EVERY = {
     "broken": broken,
     "hostile": hostile,
     "reads_only": reads_only,
+    "migration": migration,
+    "served_only": served_only,
+    "theirs": theirs,
 }

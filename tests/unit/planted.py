@@ -1,11 +1,13 @@
 """A store that keeps exactly what the writers sent, in memory or as a real SQLite file, to plant defects in."""
 
 import asyncio
+import hashlib
 import random
 import re
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,21 +19,9 @@ from numpy.typing import NDArray
 
 from bench import identity
 from bench.identity import TrialKey
-from bench.integrity import Expected, Tally, read_back
+from bench.integrity import TABLES, Expected, SqlRows, Tally, read_back, reconcile
 from bench.integrity.run_audit import end_time, run_name
 from bench.outcome import Outcome
-from bench.results import (
-    Cell,
-    Criterion,
-    Generator,
-    Integrity,
-    Latency,
-    Operation,
-    Percentiles,
-    Results,
-    Run,
-    TimelinePoint,
-)
 from bench.stores import schema, store_for
 from bench.stores.sqlite import DIALECT
 from bench.stores.url import StoreUrl
@@ -70,6 +60,13 @@ WORKLOADS = {
         Workload("read", "read"),
     )
 }
+HTTP_WORKLOADS = {
+    work.name: work
+    for work in (
+        Workload("experiments", "train", experiments=True, steps=3, keys=2, params=2, tags=1),
+        Workload("bare_experiments", "train", experiments=True, steps=1, keys=1),
+    )
+}
 
 
 @dataclass
@@ -81,7 +78,17 @@ class Stored:
     params: list[Row] = field(default_factory=list)  # run, key, value
     tags: list[Row] = field(default_factory=list)
     runs: list[Row] = field(default_factory=list)  # run, name, status, start, end, lifecycle stage, experiment
+    experiments: list[Row] = field(default_factory=list)  # id, name, lifecycle stage; those that writers made
     counts: Counter[str] = field(default_factory=Counter)  # what a tally must say of the ledger
+
+    def rows_of(self, table: str) -> list[Row]:
+        """The rows of a table by its name in the database; writers of runs leave none in those of traces."""
+        rows: list[Row] = getattr(self, {"latest_metrics": "latest"}.get(table, table), [])
+        return rows
+
+    def sizes(self) -> dict[str, int]:
+        """Rows a table."""
+        return {table: len(self.rows_of(table)) for table in TABLES}
 
     def settle_latest(self) -> None:
         """Make latest_metrics what MLflow makes it."""
@@ -105,7 +112,7 @@ class Stored:
 
 
 def layout_of(name: str, writers: int = 2) -> Layout:
-    return Layout(KEY, WORKLOADS[name], writers)
+    return Layout(KEY, (WORKLOADS | HTTP_WORKLOADS)[name], writers)
 
 
 def all_ok(layout: Layout, cycles: int) -> Statuses:
@@ -121,8 +128,9 @@ def random_ledgers(layout: Layout, rng: random.Random) -> Statuses:
         status = np.array([rng.choice((0, 1, 2, 2, 2, 2, 3, 4)) for _ in range(length)], dtype=np.uint8)
         if layout.own_runs:
             for begin in range(0, length, layout.commits_per_cycle):
-                if status[begin] != OK:
-                    status[begin + 1 : begin + layout.commits_per_cycle] = Outcome.UNTOUCHED
+                for first in range(begin, min(begin + 1 + layout.workload.experiments, length)):
+                    if status[first] != OK:  # without its experiment or its run nothing else is sent
+                        status[first + 1 : begin + layout.commits_per_cycle] = Outcome.UNTOUCHED
         statuses.append(status)
     return statuses
 
@@ -167,6 +175,8 @@ def perfect(layout: Layout, statuses: Statuses, rng: random.Random | None = None
 def _fill_cycle(layout: Layout, stored: Stored, keeper: _Keeper, place: tuple[int, int]) -> None:
     writer, cycle = place
     work, run = layout.workload, layout.run_id(*place)
+    if work.experiments and keeper.holds(writer, layout.experiment_commit(cycle)):
+        stored.experiments.append((experiment_of(*place), run_name(run), "active"))
     if layout.own_runs:
         created = keeper.holds(writer, layout.create_commit(cycle))
         finished = keeper.holds(writer, layout.finish_commit(cycle))
@@ -191,7 +201,25 @@ def _run(layout: Layout, writer: int, cycle: int, finished: bool) -> Row:
     run = layout.key.run_id(writer, cycle)
     start, end = identity.moment(layout.key, writer, cycle), end_time(layout.key, writer, cycle)
     ending = ("FINISHED", start, end) if finished else ("RUNNING", start, None)
-    return (run, run_name(run), *ending, "active", EXPERIMENT)
+    experiment = experiment_of(writer, cycle) if layout.workload.experiments else EXPERIMENT
+    return (run, run_name(run), *ending, "active", experiment)
+
+
+def experiment_of(writer: int, cycle: int) -> int:
+    """The id that the experiment of (writer, cycle) got."""
+    return EXPERIMENT + 1 + cycle * 100 + writer
+
+
+def chosen(run: str) -> str:
+    """The id that a tracking server chose in place of ours."""
+    return hashlib.sha256(run.encode()).hexdigest()[:32]
+
+
+def by_server(stored: Stored) -> Stored:
+    """The same rows under run ids that a tracking server chose."""
+    names = ("metrics", "latest", "params", "tags", "runs")
+    tables = {name: [(chosen(row[0]), *row[1:]) for row in getattr(stored, name)] for name in names}
+    return Stored(**tables, experiments=list(stored.experiments), counts=stored.counts)
 
 
 class MemorySession:
@@ -205,18 +233,36 @@ class MemorySession:
     async def stream(self, statement: str, low: str, high: str) -> AsyncIterator[Sequence[Row]]:
         found = re.search(r"FROM (\w+)", statement)
         assert found is not None
-        name = {"latest_metrics": "latest"}.get(found[1], found[1])
-        rows = [row for row in getattr(self._stored, name) if low <= row[0] < high]
+        rows = self._stored.rows_of(found[1])
+        named = {row[0] for row in self._stored.runs if row[1] is not None and low <= row[1] < high}
+        if "IN (SELECT run_uuid FROM runs WHERE name" in statement:
+            rows = [row for row in rows if row[0] in named]
+        else:
+            column = 1 if found[1] == "experiments" else 0
+            rows = [row for row in rows if low <= row[column] < high]
         if "ORDER BY" in statement:
             rows.sort(key=lambda row: row[:5])
         for start in range(0, len(rows), self._size):
             yield rows[start : start + self._size]
 
 
-def check(stored: Stored, layout: Layout, statuses: Statuses, size: int = 3) -> Tally:
+def check(stored: Stored, layout: Layout, statuses: Statuses, size: int = 3, by_name: bool = False) -> Tally:
     """Read a store in memory back, ``size`` rows at a time."""
     session: Any = MemorySession(stored, size)
-    return asyncio.run(read_back(session, Expected(layout, statuses, EXPERIMENT)))
+    expected = Expected(layout, statuses, EXPERIMENT, by_name)
+    return asyncio.run(read_back(SqlRows(session, layout.key, by_name), expected))
+
+
+def check_by_name(stored: Stored, layout: Layout, statuses: Statuses, size: int = 3) -> Tally:
+    """As after an HTTP trial: a server chose the run ids, and whole tables are counted too."""
+    theirs = by_server(stored)
+    return counted(theirs, check(theirs, layout, statuses, size, by_name=True))
+
+
+def counted(stored: Stored, tally: Tally) -> Tally:
+    """``tally`` with what the counts of whole tables add to it."""
+    tally.add(reconcile(Counter(), stored.sizes(), tally.tables))
+    return tally
 
 
 _INSERTS = {
@@ -226,6 +272,7 @@ _INSERTS = {
     "tags": "INSERT INTO tags (run_uuid, key, value) VALUES (?, ?, ?)",
     "runs": "INSERT INTO runs (run_uuid, name, status, start_time, end_time, lifecycle_stage, experiment_id) "
     "VALUES (?, ?, ?, ?, ?, ?, ?)",
+    "experiments": "INSERT INTO experiments (experiment_id, name, lifecycle_stage) VALUES (?, ?, ?)",
 }
 
 
@@ -239,19 +286,35 @@ def mlflow_schema() -> bytes:
         return path.read_bytes()
 
 
-def check_in_sqlite(stored: Stored, layout: Layout, statuses: Statuses, folder: Path) -> Tally:
-    """Write the rows into a file that has MLflow's schema, then read it back through the store's own session."""
+def in_sqlite(stored: Stored, folder: Path) -> StoreUrl:
+    """A file that has MLflow's schema and these rows."""
     path = folder / "store.db"
     path.write_bytes(mlflow_schema())
-    with sqlite3.connect(path) as db:
-        for name, statement in _INSERTS.items():
-            db.executemany(statement, getattr(stored, name))
-    db.close()
+    with closing(sqlite3.connect(path)) as db, db:
+        insert(db, stored)
+    return StoreUrl("sqlite", path=path)
+
+
+def insert(db: sqlite3.Connection, stored: Stored) -> None:
+    """Write the rows into tables of MLflow's."""
+    for name, statement in _INSERTS.items():
+        db.executemany(statement, getattr(stored, name))
+
+
+def check_in_sqlite(stored: Stored, layout: Layout, statuses: Statuses, folder: Path, by_name: bool = False) -> Tally:
+    """Write the rows into a file that has MLflow's schema, then read it back through the store's own session."""
+    url = in_sqlite(by_server(stored) if by_name else stored, folder)
 
     async def whole() -> Tally:
-        session = await store_for(StoreUrl("sqlite", path=path)).connect()
+        store = store_for(url)
+        session = await store.connect()
         try:
-            return await read_back(session, Expected(layout, statuses, EXPERIMENT))
+            rows = SqlRows(session, layout.key, by_name)
+            tally = await read_back(rows, Expected(layout, statuses, EXPERIMENT, by_name))
+            if by_name:
+                now = await store.count(session, TABLES)
+                tally.add(reconcile(Counter(experiments=1), now, tally.tables))  # MLflow's default experiment
+            return tally
         finally:
             await session.close()
 
@@ -271,102 +334,3 @@ def bits_of(value: float) -> Iterator[float]:
         other = float((word ^ np.uint64(1 << bit)).view(np.float64))
         if other == other:  # noqa: PLR0124
             yield other
-
-
-PERCENTILES = Percentiles(p50=1.0, p90=2.0, p95=3.0, p99=4.0, p999=None, max=9.0, n=1000)
-LATENCIES = Latency(service=PERCENTILES, response=PERCENTILES)
-
-
-def a_cell(**changes: object) -> Cell:
-    """A cell of MySQL in which all is well; ``changes`` are not checked."""
-    rounds: list[float | None] = [100.0, 101.0, 99.0, 100.0]
-    cell = Cell(
-        candidate="mysql",
-        store="mysql",
-        driver="direct",
-        workload="log_metric",
-        concurrency=20,
-        reference=False,
-        rounds=4,
-        seconds=8.0,
-        ops_ok=1000,
-        ops_failed=0,
-        ops_unknown=0,
-        ops_retried=0,
-        metrics_per_s=100.0,
-        ops_per_s=100.0,
-        success_rate=1.0,
-        latency_ms=LATENCIES,
-        read_latency_ms=None,
-        operations={"log_metric": Operation(ok=1000, failed=0, unknown=0, reads=False, latency_ms=LATENCIES)},
-        errors={},
-        lock_errors=0,
-        deadlocks=0,
-        referee={"deadlocks": 0.0, "lock_waits": None},
-        integrity=Integrity(checked=True, attempted=1000, acknowledged=1000, stored=1000),
-        generator=Generator(cpu_share=0.4, loop_lag_p99_ms=2.0),
-        intervals={"metrics_per_s": (98.0, 102.0), "p99_ms": None},
-        per_round={"metrics_per_s": rounds, "p99_ms": rounds},
-        timeline=[TimelinePoint(round=0, second=0, metrics=100, lock_errors=0)],
-    )
-    return cell.model_copy(update=changes)
-
-
-def a_criterion(**changes: object) -> Criterion:
-    """A criterion that holds; ``changes`` are not checked."""
-    criterion = Criterion(
-        candidate="mysql",
-        name="write tail",
-        expression="p99_ms <= 500",
-        field="p99_ms",
-        driver="direct",
-        workload="log_metric",
-        concurrency=20,
-        comparison="<=",
-        limit=500.0,
-        target="<= 500",
-        measured=100.0,
-        unit="ms",
-        interval=(98.0, 102.0),
-        outcome="pass",
-        gating=True,
-        reference=False,
-        reason="90 % interval 98 to 102",
-        rounds_needed=None,
-    )
-    return criterion.model_copy(update=changes)
-
-
-def a_result(**changes: object) -> Results:
-    """A whole run of one candidate; ``changes`` are not checked."""
-    run = Run(
-        id="20250101T000000Z-quick",
-        scenario="quick",
-        title="a title",
-        started="2025-01-01T00:00:00+00:00",
-        ended="2025-01-01T00:01:00+00:00",
-        seconds=60.0,
-        seed=1,
-        rounds=4,
-        command="trackbench run quick",
-        mlflow_version="3.17.2",
-        authentication="none",
-        network="loopback",
-        loop="closed",
-        interrupted=False,
-        trials_planned=4,
-        trials_done=4,
-    )
-    result = Results(
-        run=run,
-        environment={"cores": "2"},
-        candidates=[],
-        cells=[a_cell()],
-        criteria=[a_criterion()],
-        verdicts={"mysql": "pass"},
-        reasons={"mysql": "all hold"},
-        verdict="pass",
-        exit_code=0,
-        notes=["żółć 🜚"],
-    )
-    return result.model_copy(update=changes)

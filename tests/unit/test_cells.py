@@ -1,11 +1,12 @@
 """From trials to a cell: means over rounds, sums of counts, and what is missing stays missing."""
 
 import pytest
-from planted import LATENCIES, a_cell
+from made import LATENCIES, a_cell
 
 from bench.judge.cells import cell_of, per_round, sum_integrity
+from bench.judge.fields import ROUND_FIELDS
 from bench.judge.statistics import log_interval
-from bench.results import Cell, Generator, Integrity, Operation, Percentiles
+from bench.results import Availability, Cell, Generator, Integrity, Operation, Percentiles, Probe
 from bench.trial_record import Second, TrialRecord
 
 GOOD = Integrity(checked=True, attempted=10, acknowledged=9, stored=9, recovered=1, invariants={"a": 0})
@@ -142,7 +143,8 @@ def test_every_round_field_has_one_value_a_round() -> None:
     assert set(map(len, found.values())) == {3}
     names = ("p50", "p90", "p95", "p99", "p999")
     expected = {"metrics_per_s", "ops_per_s", *(f"{p}_ms" for p in names), *(f"read.{p}_ms" for p in names)}
-    assert set(found) == expected
+    expected |= {f"phases.{name}_ms" for name in ("create", "params", "steps", "experiment")}
+    assert set(found) == expected == set(ROUND_FIELDS)
 
 
 def test_operations_are_summed_by_kind() -> None:
@@ -176,6 +178,98 @@ def test_the_generator_is_shown_at_its_worst() -> None:
 def test_the_timeline_keeps_each_second_of_each_round() -> None:
     points = [(point.round, point.second, point.metrics, point.lock_errors) for point in cell({}, {}).timeline]
     assert points == [(0, 0, 7, 1), (0, 1, 8, 0), (1, 0, 7, 1), (1, 1, 8, 0)]
+
+
+def a_probe(ok: int, n: int, p95: float | None) -> Probe:
+    return Probe(ok=ok, n=n, p95_ms=p95)
+
+
+def available(share: float | None, n: int, health: Probe, search: Probe) -> dict[str, object]:
+    return {"availability": Availability(share=share, n=n, health=health, search=search)}
+
+
+def test_availability_is_that_of_all_moments_of_all_rounds() -> None:
+    found = cell(
+        available(1.0, 30, a_probe(30, 30, 2.0), a_probe(30, 30, 90.0)),
+        available(0.4, 10, a_probe(10, 10, 3.0), a_probe(4, 10, None)),
+    ).availability
+    assert found is not None
+    assert (found.share, found.n) == (pytest.approx(34 / 40), 40)
+    assert found.health == a_probe(40, 40, 3.0)  # the worst round's percentile
+    assert found.search == a_probe(34, 40, 90.0)
+
+
+def test_availability_of_no_moment_is_not_measured() -> None:
+    empty = available(None, 0, a_probe(0, 0, None), a_probe(0, 0, None))
+    found = cell(empty, empty).availability
+    assert found is not None
+    assert (found.share, found.n, found.health.p95_ms) == (None, 0, None)
+    assert cell({}, {}).availability is None  # direct trials have none
+    one = cell(empty, available(0.5, 4, a_probe(2, 4, 1.0), a_probe(4, 4, 1.0))).availability
+    assert one is not None
+    assert one.share == 0.5
+
+
+def test_errors_within_the_server_are_unknown_if_one_round_is() -> None:
+    mine = {"server_errors": {"sqlite_busy": 2}}
+    assert cell(mine, {"server_errors": {"sqlite_busy": 1, "timeout": 4}}).server_errors == {
+        "sqlite_busy": 3, "timeout": 4,
+    }  # fmt: skip
+    assert cell(mine, {"server_errors": {}}).server_errors == {"sqlite_busy": 2}
+    assert cell({"server_errors": {}}, {"server_errors": {}}).server_errors == {}
+    assert cell(mine, {}).server_errors is None
+    assert cell({}, {}).server_errors is None
+
+
+def test_first_attempts_are_a_share_of_all_operations() -> None:
+    assert cell({"first_attempts_ok": 80}, {"first_attempts_ok": 90}).first_attempt_rate == pytest.approx(170 / 200)
+    assert cell({"first_attempts_ok": 0}).first_attempt_rate == 0.0
+    nothing = {"ops_ok": 0, "ops_failed": 0, "ops_unknown": 0}
+    assert cell(nothing).first_attempt_rate is None
+
+
+@pytest.mark.parametrize(
+    ("rounds", "expected"), [([0, 0], 0), ([3, 0, 2], 5), ([None, None], None), ([0, None], None), ([4, None], None)]
+)
+def test_runs_unfinished_are_summed_and_unknown_if_one_round_is(rounds: list[int | None], expected: int | None) -> None:
+    assert cell(*({"runs_unfinished": n} for n in rounds)).runs_unfinished == expected
+
+
+def test_phases_are_geometric_means_and_need_every_round() -> None:
+    found = cell({"phases_ms": {"create": 4.0, "steps": 100.0}}, {"phases_ms": {"create": 16.0}})
+    assert found.phases_ms == {"create": pytest.approx(8.0)}
+    assert found.per_round["phases.create_ms"] == [4.0, 16.0]
+    assert found.per_round["phases.steps_ms"] == [100.0, None]
+    assert found.per_round["phases.experiment_ms"] == [None, None]
+    assert found.intervals["phases.create_ms"] == log_interval([4.0, 16.0], 0.95)
+
+
+def test_rounds_that_were_lost_are_told() -> None:
+    assert cell({}, {"error": "RuntimeError: gone"}, {}).rounds_lost == 1
+    assert cell({}, {}).rounds_lost == 0
+
+
+def test_lost_parts_of_the_generator_are_summed() -> None:
+    found = cell({"generator": Generator(lost_parts=1)}, {}, {"generator": Generator(lost_parts=2)})
+    assert found.generator.lost_parts == 3
+
+
+def test_facts_are_those_of_the_candidate() -> None:
+    facts = {"durable": 1.0, "schema_missing": None, "schema_current": 0.0}
+    assert cell_of([trial(0)], False, facts).facts == facts
+    assert cell_of([trial(0)], False).facts == {}
+
+
+def test_the_rest_door_has_a_sum_of_its_own() -> None:
+    lost = Integrity(checked=True, attempted=10, lost=1)
+    found = cell({"integrity_rest": GOOD}, {"integrity_rest": lost})
+    assert found.integrity_rest is not None
+    assert (found.integrity_rest.lost, found.integrity.lost) == (1, 0)
+    assert found.doors == [found.integrity, found.integrity_rest]
+    assert cell({}, {}).integrity_rest is None
+    unchecked = cell({"integrity_rest": GOOD}, {"integrity_rest": UNCHECKED}).integrity_rest
+    assert unchecked is not None
+    assert not unchecked.checked
 
 
 UNCHECKED = Integrity(checked=False, reason="broke down")

@@ -5,12 +5,14 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import a_cell
+from made import a_cell
 
 from bench.errors import BadInput
-from bench.judge.criteria import COUNT_FIELDS, FIELDS, ROUND_FIELDS, Expression, Rule, judge, parse, unit_of
+from bench.judge.criteria import Expression, Rule, judge, parse
+from bench.judge.fields import COUNT_FIELDS, FIELDS, REFEREE_FIELDS, ROUND_FIELDS, unit_of
 from bench.judge.statistics import log_interval
-from bench.results import Cell, Criterion, Generator, Integrity, Operation
+from bench.outcome import ErrorKind
+from bench.results import Availability, Cell, Criterion, Generator, Integrity, Operation, Probe
 
 OPERATORS = ("<=", ">=", "<", ">", "==", "!=")
 blanks = st.sampled_from(["", " ", "  ", "\t"])
@@ -84,7 +86,8 @@ def test_counts_are_exact(sign: str, below: str, same: str, above: str) -> None:
     assert [outcome(f"lock_errors {sign} 5", a_cell(lock_errors=n)) for n in (4, 5, 6)] == [below, same, above]
 
 
-COUNTS = {
+AVAILABLE = Availability(share=0.75, n=8, health=Probe(ok=8, n=8, p95_ms=1.0), search=Probe(ok=6, n=8, p95_ms=9.0))
+COUNTS: dict[str, tuple[dict[str, object], float]] = {
     "lock_errors": ({"lock_errors": 3}, 3.0),
     "deadlocks": ({"deadlocks": 3}, 3.0),
     "errors": ({"errors": {"timeout": 2, "other": 1}}, 3.0),
@@ -97,10 +100,17 @@ COUNTS = {
     "corrupted": ({"integrity": Integrity(checked=True, attempted=9, acknowledged=9, corrupted=3)}, 3.0),
     "unexpected": ({"integrity": Integrity(checked=True, attempted=9, acknowledged=9, unexpected=3)}, 3.0),
     "max_ms": ({}, 9.0),
+    "server_errors": ({"server_errors": {"sqlite_busy": 2, "timeout": 1}}, 3.0),
+    "first_attempt_rate": ({"first_attempt_rate": 0.75}, 0.75),
+    "availability": ({"availability": AVAILABLE}, 0.75),
+    "runs_unfinished": ({"runs_unfinished": 3}, 3.0),
+    "durable": ({"facts": {"durable": 1.0}}, 1.0),
+    "schema_missing": ({"facts": {"schema_missing": 3.0}}, 3.0),
+    "schema_current": ({"facts": {"schema_current": 1.0}}, 1.0),
     "generator.cpu_share": ({"generator": Generator(cpu_share=0.5)}, 0.5),
     "generator.loop_lag_p99_ms": ({"generator": Generator(loop_lag_p99_ms=7.0)}, 7.0),
-    "referee.deadlocks": ({"referee": {"deadlocks": 3.0}}, 3.0),
-    "referee.connections_share": ({"referee": {"connections_share": 0.5}}, 0.5),
+    **{f"errors.{kind.label}": ({"errors": {kind.label: 3, "none of it": 9}}, 3.0) for kind in ErrorKind if kind},
+    **{f"referee.{name}": ({"referee": {name: 3.0}}, 3.0) for name in REFEREE_FIELDS},
 }
 
 
@@ -109,11 +119,14 @@ def test_each_count_is_read_from_its_place(field: str) -> None:
     changes, value = COUNTS[field]
     found = judged(f"{field} == {value}", a_cell(**changes))
     assert (found.outcome, found.measured, found.limit, found.field) == ("pass", value, value, field)
-    assert outcome(f"{field} < {value}", a_cell(**changes)) == "fail"
+    missed = "inconclusive" if field.startswith("generator.") else "fail"
+    assert outcome(f"{field} < {value}", a_cell(**changes)) == missed
 
 
 def test_every_count_is_tried_here() -> None:
     assert set(COUNT_FIELDS) <= set(COUNTS)
+    assert set(COUNTS) | set(ROUND_FIELDS) == set(FIELDS)
+    assert not set(COUNT_FIELDS) & set(ROUND_FIELDS)
 
 
 NOTHING = a_cell(

@@ -10,7 +10,7 @@ import click
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import a_result
+from made import a_result
 
 from bench import cli
 from bench.environment import command_line, hide_password

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import identity
-from bench.identity import DAY_MS, EPOCH_MS, LARGEST, SPAN_DAYS, TrialKey
+from bench.identity import DAY_MS, EPOCH_MS, LARGEST, SPAN_DAYS, TrialKey, run_name
 
 KEY = TrialKey.of("20250101T000000Z-quick-abc123", 7, 3)
 MANY = np.arange(60_000)
@@ -147,6 +147,41 @@ def test_a_run_id_leads_back_to_its_place(key: TrialKey, writer: int, cycle: int
     assert set(run_id) <= set("0123456789abcdef")
     assert run_id.startswith(key.prefix)
     assert key.locate_run(run_id) == (writer, cycle)
+
+
+@settings(max_examples=200, deadline=None)
+@given(keys, st.integers(0, 0xFFFF), st.integers(0, 2**32 - 1))
+def test_a_name_leads_back_to_its_place(key: TrialKey, writer: int, cycle: int) -> None:
+    name = key.name(writer, cycle)
+    assert name == run_name(key.run_id(writer, cycle))
+    assert key.locate_name(name) == (writer, cycle)
+    assert run_name(key.prefix) <= name < run_name(key.prefix) + "g"  # as a database sorts what it looks for
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=40) | st.text("0123456789abcdef", min_size=24, max_size=24).map("trackbench-".__add__))
+def test_foreign_names_are_not_ours(text: str) -> None:
+    assert KEY.locate_name(text) is None
+    assert KEY.locate_name(TrialKey.of("another run", 7, 3).name(0, 0)) is None
+
+
+@pytest.mark.parametrize("at", range(11, 35))
+def test_a_name_with_any_digit_changed_is_another_place_or_none(at: int) -> None:
+    found = KEY.locate_name(_bent(KEY.name(3, 9), at))
+    assert found is None if at < 11 + 12 else found not in (None, (3, 9))
+
+
+def test_a_name_in_other_letters_or_with_more_of_them_is_not_ours() -> None:
+    name = KEY.name(10, 11)
+    for wrong in (name.upper(), name + "0", name[:-1], name.removeprefix("trackbench-"), f"trackbench-{name}", ""):
+        assert KEY.locate_name(wrong) is None
+
+
+@pytest.mark.parametrize(("writer", "cycle"), [(-1, 0), (0, -1), (-1, -1), (-0xFFF, 5), (3, -0xFFFFFFF)])
+def test_a_sign_is_no_digit(writer: int, cycle: int) -> None:
+    """Counted from the end, such a place would be taken for another's."""
+    assert KEY.locate_run(KEY.run_id(writer, cycle)) is None
+    assert KEY.locate_name(KEY.name(writer, cycle)) is None
 
 
 def test_run_ids_are_unique() -> None:

@@ -190,6 +190,27 @@ def test_a_planted_defect_is_counted_exactly(
     assert wrong(planted.check_in_sqlite(it.stored, it.layout, it.statuses, tmp_path)) == expected
 
 
+# Rows of a run that is not there have no name to be found by: only the count of whole tables sees them.
+BY_NAME: dict[str, dict[str, int]] = {
+    "unknown_run": {"unexpected": 2},  # the metric and its latest
+    "run_of_a_writer_there_is_not": {"unexpected": 2},
+}
+
+
+@pytest.mark.parametrize(("plant", "expected"), DEFECTS, ids=[plant.__name__ for plant, _ in DEFECTS])
+def test_a_planted_defect_is_counted_where_a_server_chose_the_ids(
+    plant: Callable[[Scene], None], expected: dict[str, int], tmp_path: Path
+) -> None:
+    it = scene()
+    plant(it)
+    expected = BY_NAME.get(plant.__name__, expected)
+    for size in (1, 3, 1000):
+        tally = planted.check_by_name(it.stored, it.layout, it.statuses, size)
+        assert wrong(tally) == expected
+        assert tally.examples
+    assert wrong(planted.check_in_sqlite(it.stored, it.layout, it.statuses, tmp_path, by_name=True)) == expected
+
+
 def test_a_doubled_latest_is_counted() -> None:
     """No primary key stops this one where a table was copied without it."""
     it = scene()

@@ -1,6 +1,7 @@
 """Each defect planted among runs is counted exactly; whole trials without one raise no alarm."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,6 +126,29 @@ def test_a_planted_defect_is_counted_exactly(plant: Plant, expected: dict[str, i
     assert wrong(planted.check_in_sqlite(stored, layout, statuses, tmp_path)) == expected
 
 
+# A run is found by its name: one without it is missing with all it holds, and whole tables have its rows too many.
+HOLDS = 2 + 2 + 1 + 6  # the run, its end, its params, its tag, its metrics
+TOO_MANY = 1 + 2 + 1 + 1 + 6 + 2  # the run, its params, its tags, its name tag, its metrics, their latest
+BY_NAME = {
+    "renamed": {"lost": HOLDS, "unexpected": TOO_MANY},
+    "without_a_name": {"lost": HOLDS, "unexpected": TOO_MANY},
+    "run_gone_and_its_rows_left": {"lost": HOLDS, "unexpected": TOO_MANY - 2},
+}
+
+
+@pytest.mark.parametrize(("plant", "expected"), DEFECTS, ids=[plant.__name__ for plant, _ in DEFECTS])
+def test_a_planted_defect_is_counted_where_a_server_chose_the_ids(
+    plant: Plant, expected: dict[str, int], tmp_path: Path
+) -> None:
+    layout = layout_of("train")
+    statuses = all_ok(layout, 3)
+    stored = perfect(layout, statuses)
+    plant(stored)
+    expected = BY_NAME.get(plant.__name__, expected)
+    assert wrong(planted.check_by_name(stored, layout, statuses)) == expected
+    assert wrong(planted.check_in_sqlite(stored, layout, statuses, tmp_path, by_name=True)) == expected
+
+
 def test_a_run_stored_twice_is_a_duplicate() -> None:
     layout = layout_of("batch")
     statuses = all_ok(layout, 1)
@@ -178,13 +202,7 @@ def test_no_false_alarm_in_two_hundred_random_trials(part: int) -> None:
         assert tally.examples == []
         counted = {name: getattr(tally, name) for name in ("attempted", "acknowledged", "recovered", "indeterminate")}
         assert counted == {name: stored.counts[name] for name in counted}, number
-        assert tally.tables == {
-            "metrics": len(stored.metrics),
-            "latest_metrics": len(stored.latest),
-            "params": len(stored.params),
-            "tags": len(stored.tags),
-            "runs": len(stored.runs),
-        }
+        assert tally.tables == Counter(stored.sizes())
 
 
 @pytest.mark.parametrize("name", WORKLOADS)

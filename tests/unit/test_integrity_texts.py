@@ -133,6 +133,22 @@ def test_a_planted_defect_is_counted_exactly(plant: Plant, expected: dict[str, i
     assert wrong(planted.check_in_sqlite(stored, layout, statuses, tmp_path)) == expected
 
 
+BY_NAME = {"param_of_a_missing_run": {"unexpected": 1}}  # by the count of the whole table: it has no run to name it
+
+
+@pytest.mark.parametrize(("plant", "expected"), DEFECTS, ids=[plant.__name__ for plant, _ in DEFECTS])
+def test_a_planted_defect_is_counted_where_a_server_chose_the_ids(
+    plant: Plant, expected: dict[str, int], tmp_path: Path
+) -> None:
+    layout = layout_of("batch")
+    statuses = all_ok(layout, 4)
+    stored = perfect(layout, statuses)
+    plant(stored, layout)
+    expected = BY_NAME.get(plant.__name__, expected)
+    assert wrong(planted.check_by_name(stored, layout, statuses)) == expected
+    assert wrong(planted.check_in_sqlite(stored, layout, statuses, tmp_path, by_name=True)) == expected
+
+
 @pytest.mark.parametrize("table", ["params", "tags"])
 @pytest.mark.parametrize("target", [(1, 0), (0, 1), (1, 1)])
 def test_a_text_in_another_run_of_a_training_is_seen(table: str, target: tuple[int, int]) -> None:

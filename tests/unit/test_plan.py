@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from bench import scenario as scenarios
 from bench.errors import BadInput
+from bench.identity import TrialKey
 from bench.plan import Overrides, Trial, plan
 from bench.scenario import CandidateSpec, CellSpec, Scenario, WorkloadSpec
+from bench.workload import Layout
 
-Cell = tuple[str, str, int]
+Cell = tuple[str, str, str, int]
 
 
 def make(cells: list[CellSpec], candidates: tuple[str, ...] = ("a", "b"), rounds: int = 4) -> Scenario:
@@ -27,7 +29,7 @@ def make(cells: list[CellSpec], candidates: tuple[str, ...] = ("a", "b"), rounds
 
 
 def cell(trial: Trial) -> Cell:
-    return trial.candidate, trial.workload, trial.concurrency
+    return trial.candidate, trial.driver, trial.workload, trial.concurrency
 
 
 def by_round(trials: list[Trial]) -> list[list[str]]:
@@ -64,12 +66,13 @@ cell_specs = st.lists(
     st.builds(
         CellSpec,
         workload=st.sampled_from(["w", "v", "u"]),
+        driver=st.sampled_from(["direct", "http"]),
         concurrency=st.lists(st.integers(1, 50), min_size=1, max_size=3, unique=True),
         rounds=st.sampled_from([None, 2, 4, 8]),
     ),
     min_size=1,
     max_size=3,
-    unique_by=lambda spec: spec.workload,
+    unique_by=lambda spec: (spec.workload, spec.driver),
 )
 
 
@@ -145,3 +148,68 @@ def test_rounds_and_levels_of_the_command_line_win() -> None:
     scenario = make([CellSpec(workload="w", concurrency=[1, 5], rounds=2)], ("a",), rounds=8)
     assert by_round(plan(scenario, Overrides(rounds=4))) == [["a1", "a5"], ["a5", "a1"]] * 2
     assert by_round(plan(scenario, Overrides(concurrency=(3,)))) == [["a3"], ["a3"]]
+
+
+def test_the_two_drivers_of_a_workload_are_two_cells() -> None:
+    cells = [CellSpec(workload="w", driver=driver, concurrency=[4]) for driver in ("http", "direct")]
+    trials = plan(make(cells, ("a",), rounds=2), Overrides())
+    assert [(trial.round, trial.driver) for trial in trials] == [
+        (0, "http"), (0, "direct"), (1, "direct"), (1, "http"),
+    ]  # fmt: skip
+
+
+def test_the_first_to_name_a_cell_says_how_it_is_measured() -> None:
+    cells = [
+        CellSpec(workload="w", concurrency=[4, 5], count=7),
+        CellSpec(workload="w", concurrency=[5, 6], count=9),
+        CellSpec(workload="w", driver="http", concurrency=[5], count=11),
+    ]
+    trials = plan(make(cells, ("a",), rounds=1), Overrides())
+    assert {(trial.driver, trial.concurrency): trial.count for trial in trials} == {
+        ("direct", 4): 7, ("direct", 5): 7, ("direct", 6): 9, ("http", 5): 11,
+    }  # fmt: skip
+
+
+def trained(cell: CellSpec, work: WorkloadSpec) -> Trial:
+    scenario = make([cell], ("a",), rounds=1).model_copy(update={"workloads": {cell.workload: work}})
+    (trial,) = plan(scenario, Overrides())
+    return trial
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 9), st.integers(0, 9), st.integers(0, 9), st.integers(1, 9), st.integers(1, 9), st.booleans())
+def test_runs_become_the_operations_that_they_take(
+    runs: int, params: int, tags: int, steps: int, keys: int, experiments: bool
+) -> None:
+    work = WorkloadSpec(kind="train", params=params, tags=tags, steps=steps, keys=keys, experiments=experiments)
+    trial = trained(CellSpec(workload="w", driver="http", concurrency=[20], runs=runs, warmup_s=3.0), work)
+    layout = Layout(TrialKey("0123456789ab", 1), work.workload("w"), 20)
+    assert trial.count == runs * layout.commits_per_cycle
+    assert trial.warmup_s == 0.0
+
+
+def test_the_published_case_is_six_thousand_metrics() -> None:
+    scenario = scenarios.load("migration").scenario
+    trials = [trial for trial in plan(scenario, Overrides()) if trial.workload == "experiments"]
+    (count,) = {trial.count for trial in trials}
+    work = scenario.workloads["experiments"].workload("experiments")
+    assert count == 1 + 1 + 10 + 300 + 1
+    assert {trial.driver for trial in trials} == {"http"}
+    assert {trial.warmup_s for trial in trials} == {0.0}
+    twenty = Layout(TrialKey("0123456789ab", 1), work, 20)
+    assert (20 * twenty.metrics_per_cycle, 20 * work.params) == (6_000, 200)
+    assert {trial.concurrency for trial in trials} == {1, 20}
+
+
+@pytest.mark.parametrize("given_", [{"count": 12}, {"count": 12, "warmup_s": 5.0}, {"runs": 2}])
+def test_what_is_counted_has_no_warm_up(given_: dict[str, float]) -> None:
+    """All of a counted load is measured; a part of it that fell into the warm-up would be missing."""
+    trial = trained(CellSpec(workload="w", concurrency=[1], **given_), WorkloadSpec(kind="train"))
+    assert trial.warmup_s == 0.0
+
+
+def test_identities_are_the_writers_unless_there_is_room_for_more() -> None:
+    scenario = make([CellSpec(workload="w", concurrency=[1, 5])], ("a",), rounds=1)
+    assert [trial.identities for trial in plan(scenario, Overrides())] == [1, 5]
+    assert [trial.identities for trial in plan(scenario, Overrides(identities=4000))] == [4000, 4000]
+    assert [trial.concurrency for trial in plan(scenario, Overrides(identities=4000))] == [1, 5]

@@ -7,8 +7,12 @@ from fixtures_results_bad import EVERY, broken, empty, interrupted, reads_only, 
 from bench.results import Generator, Results
 from reports import advice, conditions
 from reports.judged import general_limit_of, headline_concurrency, judges, limit_of, told
+from reports.rows import question_of
 from reports.summary import Screen, candidates_in_order, summarise
-from reports.table import Figure, Row, row_of
+from reports.table import Figure, Row
+
+MIXED, LOG_METRIC = 0, 1
+"""The blocks of the realistic run: the workload that most gating criteria judge stands first."""
 
 
 def figure(screen: Screen, block: int, row: str, candidate: str) -> Figure:
@@ -50,20 +54,20 @@ def test_the_reference_leads_and_never_passes_or_fails() -> None:
 
 def test_the_table_shows_figures_limits_and_how_they_ended() -> None:
     screen = summarise(realistic())
-    assert figure(screen, 0, "write_p99", "mysql").told == "1.24 s ✗"
-    assert figure(screen, 0, "write_p99", "postgresql").told == "21.4 ms ✓"
-    assert figure(screen, 1, "read_p95", "timescaledb").outcome == "inconclusive"
-    assert found_row(screen, 0, "write_p99").limit == "≤ 1 s"
-    assert found_row(screen, 0, "throughput").limit == "≥ 0.9 × ref. (advisory)"
-    assert found_row(screen, 0, "errors").limit == "success rate ≥ 99.9 %"
-    assert figure(screen, 0, "deadlocks", "mysql").told == "14 ✓ (clients saw 7)"
-    assert figure(screen, 0, "deadlocks", "sqlite").told == "– (no counter)"
-    assert figure(screen, 0, "integrity", "mysql").symbol == "✓"
-    assert not figure(screen, 0, "throughput", "mysql").gating
+    assert figure(screen, LOG_METRIC, "write_p99", "mysql").told == "1.24 s ✗"
+    assert figure(screen, LOG_METRIC, "write_p99", "postgresql").told == "21.4 ms ✓"
+    assert figure(screen, MIXED, "read_p95", "timescaledb").outcome == "inconclusive"
+    assert found_row(screen, LOG_METRIC, "write_p99").limit == "≤ 1 s"
+    assert found_row(screen, LOG_METRIC, "throughput").limit == "≥ 0.9 × ref. (advisory)"
+    assert found_row(screen, LOG_METRIC, "errors").limit == "success rate ≥ 99.9 %"
+    assert figure(screen, LOG_METRIC, "deadlocks", "mysql").told == "14 ✓ (clients saw 7)"
+    assert figure(screen, LOG_METRIC, "deadlocks", "sqlite").told == "– (no counter)"
+    assert figure(screen, LOG_METRIC, "integrity", "mysql").symbol == "✓"
+    assert not figure(screen, LOG_METRIC, "throughput", "mysql").gating
 
 
 def test_a_row_that_asks_nothing_of_a_workload_is_left_out() -> None:
-    assert "read_p95" not in [row.key for row in summarise(realistic()).blocks[0].rows]
+    assert "read_p95" not in [row.key for row in summarise(realistic()).blocks[LOG_METRIC].rows]
 
 
 def test_broken_data_is_told_first_and_marked_whatever_the_criteria_say() -> None:
@@ -72,7 +76,7 @@ def test_broken_data_is_told_first_and_marked_whatever_the_criteria_say() -> Non
     assert screen.alarms[0] == (
         "Data integrity is broken in mysql: 18 lost, 12 duplicated, 6 corrupted, 24 unexpected, 30 invariants violated."
     )
-    assert figure(screen, 0, "integrity", "mysql").told == "3 / 2 / 1 ✗ (4 unexpected, 5 invariants violated)"
+    assert figure(screen, LOG_METRIC, "integrity", "mysql").told == "3 / 2 / 1 ✗ (4 unexpected, 5 invariants violated)"
     assert "Do not move to it" in screen.headlines[-1].next_step
     assert screen.headlines[-1].reason.startswith("3 lost, 2 duplicated")
 
@@ -135,8 +139,8 @@ def test_a_workload_that_only_reads_has_no_write_tail_and_too_few_samples_say_so
 
 def test_missing_figures_are_dashes_with_their_reason() -> None:
     screen = summarise(unmeasured())
-    assert figure(screen, 0, "integrity", "mysql").told == "– ✓ (the checker crashed)"
-    assert figure(screen, 0, "write_p99", "mysql").note == "no samples"
+    assert figure(screen, LOG_METRIC, "integrity", "mysql").told == "– ✓ (the checker crashed)"
+    assert figure(screen, LOG_METRIC, "write_p99", "mysql").note == "no samples"
     assert facts(screen)["Noise"].startswith("not measurable")
 
 
@@ -154,9 +158,9 @@ def test_a_criterions_reason_is_told_with_units(given: bool) -> None:
     if not given:
         results = results.model_copy(update={"reasons": {}})
     reasons = {each.candidate: each.reason for each in summarise(results).headlines}
-    assert reasons["mysql"] == "write tail, log_metric at 20: 1.24 s (1.15 s to 1.34 s), limit ≤ 1 s"
+    assert reasons["mysql"] == "write tail, direct log_metric at 20: 1.24 s (1.15 s to 1.34 s), limit ≤ 1 s"
     assert reasons["timescaledb"] == (
-        "reads beside writes, mixed at 20: 430 ms (312 ms to 560 ms), limit ≤ 500 ms; "
+        "reads beside writes, direct mixed at 20: 430 ms (312 ms to 560 ms), limit ≤ 500 ms; "
         "about 13 rounds in all would decide it"
     )
     assert reasons["postgresql"] == ("all 7 gating criteria hold" if given else "every gating criterion is met")
@@ -232,7 +236,7 @@ def test_a_failure_under_a_saturated_generator_is_not_blamed_on_the_store() -> N
     ],
 )
 def test_a_criterion_finds_its_row(field: str, row: str | None) -> None:
-    assert row_of(criterion("mysql", "mixed", "any", field=field)) == row
+    assert question_of(criterion("mysql", "mixed", "any", field=field)) == row
 
 
 def test_a_criterion_judges_its_own_cell() -> None:
@@ -274,7 +278,7 @@ def test_a_database_of_the_users_own_is_named() -> None:
     results = realistic()
     theirs = [each.model_copy(update={"theirs": each.name == "mysql"}) for each in results.candidates]
     said = dict(conditions.scope(results, theirs))
-    assert "your database for mysql" in said["Data"]
+    assert "your server for mysql" in said["Data"]
     assert said["Network"] == "loopback, no TLS (yours for mysql, loopback for the others)"
 
 

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import a_cell, a_criterion, a_result
+from made import a_cell, a_criterion, a_result
 
 from bench import results
 from bench.errors import BadInput

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import samples
+from bench.job import samples_path
 from bench.samples import SCHEMA, Recorder, Samples, code
 
 EPOCH = 10**15
@@ -58,7 +59,7 @@ def test_recorded_drained_compacted_and_loaded_is_the_same(
             recorder.record(words(row))
         recorder.close()
         assert raw.stat().st_size == BYTES * (len(first) + len(second) + len(rest))
-        samples.compact(raw, parquet, EPOCH)
+        samples.compact({raw: EPOCH}, parquet)
         assert not raw.exists()
         found = samples.load(parquet)
         assert len(found) == len(first) + len(second) + len(rest)
@@ -86,13 +87,13 @@ def test_a_torn_file_loses_the_torn_sample_only(tmp_path: Path, missing: int) ->
     recorder.close()
     with (tmp_path / "raw").open("r+b") as file:
         file.truncate(5 * BYTES - missing)
-    samples.compact(tmp_path / "raw", tmp_path / "p", EPOCH)
+    samples.compact({tmp_path / "raw": EPOCH}, tmp_path / "p")
     assert as_lists(samples.load(tmp_path / "p")) == columns(rows[:4], EPOCH)
 
 
 def test_a_file_torn_within_its_first_sample_has_none(tmp_path: Path) -> None:
     (tmp_path / "raw").write_bytes(b"\1" * (BYTES - 1))
-    samples.compact(tmp_path / "raw", tmp_path / "p", 0)
+    samples.compact({tmp_path / "raw": 0}, tmp_path / "p")
     assert len(samples.load(tmp_path / "p")) == 0
 
 
@@ -100,17 +101,46 @@ def test_a_long_file_becomes_several_row_groups(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(samples, "_ROW_GROUP", 10)
     table = np.arange(100, dtype=np.int64).reshape(25, 4)
     (tmp_path / "raw").write_bytes(table.tobytes() + b"torn")
-    samples.compact(tmp_path / "raw", tmp_path / "p", 0)
+    samples.compact({tmp_path / "raw": 0}, tmp_path / "p")
     assert pq.ParquetFile(tmp_path / "p").num_row_groups == 3
     assert samples.load(tmp_path / "p").end_ns.tolist() == table[:, 2].tolist()
 
 
 def test_no_file_is_no_samples(tmp_path: Path) -> None:
-    samples.compact(tmp_path / "absent.raw", tmp_path / "absent.parquet", 0)
+    samples.compact({tmp_path / "absent.raw": 0}, tmp_path / "absent.parquet")
     assert not (tmp_path / "absent.parquet").exists()
     found = samples.load(tmp_path / "absent.parquet")
     assert len(found) == 0
     assert found.service_ms.tolist() == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.lists(sample, max_size=12), st.integers(0, EPOCH)), min_size=1, max_size=4))
+def test_the_parts_of_several_load_processes_become_one_table(parts: list[tuple[list[Row], int]]) -> None:
+    """Each process has a clock of its own; every sample of every part is there once, from its own time 0."""
+    with TemporaryDirectory() as name:
+        raws = {}
+        for number, (rows, epoch) in enumerate(parts):
+            raw = samples_path(Path(name), number)
+            recorder = Recorder(raw)
+            for row in rows:
+                recorder.record(words(row))
+            recorder.close()
+            raws[raw] = epoch
+        samples.compact(raws, Path(name, "samples.parquet"))
+        assert [path.name for path in Path(name).iterdir()] == ["samples.parquet"]
+        found = as_lists(samples.load(Path(name, "samples.parquet")))
+    expected: list[list[int]] = [[] for _ in SCHEMA.names]
+    for rows, epoch in parts:
+        for mine, more in zip(expected, columns(rows, epoch), strict=True):
+            mine.extend(more)
+    assert found == expected
+
+
+def test_a_part_that_never_began_costs_the_others_nothing(tmp_path: Path) -> None:
+    (tmp_path / "samples-1.raw").write_bytes(np.array([9, 9, 9, code(1, 2)], dtype=np.int64).tobytes())
+    samples.compact({samples_path(tmp_path, part): 9 for part in range(3)}, tmp_path / "p")
+    assert samples.load(tmp_path / "p").end_ns.tolist() == [0]
 
 
 def test_service_runs_from_the_start_and_response_from_the_schedule() -> None:

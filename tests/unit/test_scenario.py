@@ -10,7 +10,7 @@ from bench import scenario as scenarios
 from bench.errors import BadInput
 from bench.judge.criteria import parse
 from bench.plan import Overrides, plan
-from bench.scenario import Scenario, cells_of, load, parse_text, with_stores
+from bench.scenario import Scenario, TrackingSpec, cells_of, load, parse_text, with_stores
 from bench.stores import NAMES
 from bench.workload import KINDS, Layout, TrialKey
 
@@ -103,8 +103,11 @@ def test_a_good_one_is_taken_as_it_says() -> None:
     assert list(found.candidates) == ["sqlite", "tuned"]
     assert found.candidates["tuned"].session == {"synchronous_commit": "off"}
     assert found.workloads["batch"].workload("batch").metrics == 10
-    assert cells_of(found.criteria[0], found) == [("single", 1), ("single", 5), ("batch", 20), ("mixture", 3)]
-    assert cells_of(found.criteria[1], found) == [("batch", 20)]
+    assert cells_of(found.criteria[0], found) == [
+        ("direct", "single", 1), ("direct", "single", 5), ("direct", "batch", 20), ("direct", "mixture", 3),
+    ]  # fmt: skip
+    assert cells_of(found.criteria[1], found) == [("direct", "batch", 20)]
+    assert found.candidates["sqlite"].tracking == TrackingSpec(workers=4)
 
 
 BAD = {

@@ -13,7 +13,7 @@ import yaml
 from bench.errors import BadInput
 from bench.servers import KINDS, as_kind, catalogue, compose, engines, launch, places
 from bench.servers.base import CannotInstall, Offer, version_in
-from bench.servers.running import _telling
+from bench.servers.supervised import _telling
 
 DURABLE = {
     "postgresql": {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "jit": "off"},

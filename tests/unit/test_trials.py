@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bench.judge.trials import Window, figures
 from bench.outcome import ErrorKind, Outcome
 from bench.results import Percentiles
-from bench.samples import Samples
+from bench.samples import SCHEMA, Samples
 from bench.trial_record import TrialRecord
 from bench.workload import OPERATIONS, Workload
 
@@ -177,3 +177,96 @@ def test_the_timeline_adds_up(rows: list[Row], length: int) -> None:
     for second, point in enumerate(timeline):
         inside = [each for each in good if (each[2] - window.begin_ns) // S == second]
         assert point.metrics == 25 * len(inside)
+
+
+# Phases of a training
+
+
+TRAIN = Workload("t", "train", params=2, steps=2, keys=1)
+EXPERIMENTS = Workload("t", "train", params=2, steps=2, keys=1, experiments=True)
+
+
+def run_of(
+    work: Workload, begin: float, took_ms: dict[str, float], bad: str = "", until: str = "finish_run"
+) -> list[Row]:
+    """The operations of one run, one after another with a pause between them; ``bad`` did not end ok."""
+    names = ["create_experiment"] * work.experiments + ["create_run"] + ["log_param"] * work.params
+    names += ["set_tag"] * work.tags + ["log_metric"] * (work.steps * work.keys) + ["finish_run"]
+    rows = []
+    for name in names[: names.index(until) + 1]:
+        took = took_ms.get(name, 1.0) / 1000
+        outcome = FAIL if name == bad else OK
+        rows.append(row(begin, begin + took, name, outcome))
+        begin += took + 0.01
+    return rows
+
+
+def phases(work: Workload, *writers: list[Row]) -> dict[str, float]:
+    taken = samples([each for rows in writers for each in rows])
+    owner = np.array([n for n, rows in enumerate(writers) for _ in rows], dtype=np.uint16)
+    shuffled = np.random.default_rng(1).permutation(len(owner))
+    mixed = Samples(*(getattr(taken, name)[shuffled] for name in SCHEMA.names[:-1]), owner[shuffled])
+    return figures(mixed, WINDOW, work, {})["phases_ms"]  # type: ignore[return-value]
+
+
+def test_the_phases_of_one_experiment_add_up_service_times() -> None:
+    took = {"create_experiment": 7.0, "create_run": 5.0, "log_param": 3.0, "log_metric": 2.0, "finish_run": 1.0}
+    found = phases(EXPERIMENTS, run_of(EXPERIMENTS, 10.5, took))
+    assert found == pytest.approx({"create": 12.0, "params": 6.0, "steps": 4.0, "experiment": 12 + 6 + 4 + 1})
+    found = phases(TRAIN, run_of(TRAIN, 10.5, took))
+    assert found == pytest.approx({"create": 5.0, "params": 6.0, "steps": 4.0, "experiment": 5 + 6 + 4 + 1})
+
+
+def test_a_phase_is_the_median_over_runs_whoever_made_them() -> None:
+    one = run_of(TRAIN, 10.1, {"log_param": 1.0}) + run_of(TRAIN, 10.5, {"log_param": 2.0})
+    two = run_of(TRAIN, 10.2, {"log_param": 50.0})
+    assert phases(TRAIN, one, two)["params"] == pytest.approx(2 * 2.0)
+
+
+def test_a_run_that_was_cut_off_at_either_end_has_no_time() -> None:
+    """The warm-up takes the beginning of one, the end of the load the end of another."""
+    whole = run_of(TRAIN, 10.5, {"log_metric": 4.0})
+    begun_before = [each for each in run_of(TRAIN, 9.97, {"log_metric": 40.0}) if each[2] >= WINDOW.begin_ns]
+    assert 0 < len(begun_before) < len(whole)
+    begun_last = run_of(TRAIN, 11.5, {"log_metric": 400.0}, until="log_metric")
+    expected = phases(TRAIN, whole)
+    assert phases(TRAIN, begun_before + whole + begun_last) == expected
+    assert phases(TRAIN, begun_before, whole, begun_last) == expected
+    assert phases(TRAIN, begun_before, begun_last) == {}
+
+
+@pytest.mark.parametrize(
+    ("bad", "left"),
+    [
+        ("create_run", {"params", "steps"}),
+        ("log_param", {"create", "steps"}),
+        ("log_metric", {"create", "params"}),
+        ("set_tag", {"create", "params", "steps"}),
+        ("finish_run", set()),
+    ],
+)
+def test_a_phase_that_did_not_go_well_has_no_time(bad: str, left: set[str]) -> None:
+    work = Workload("t", "train", params=2, tags=1, steps=2, keys=1)
+    assert set(phases(work, run_of(work, 10.5, {}, bad))) == left
+    good = phases(work, run_of(work, 10.5, {}))
+    assert phases(work, run_of(work, 10.5, {}), run_of(work, 10.5, {"log_param": 99.0, "log_metric": 99.0}, bad))[
+        "experiment"
+    ] == pytest.approx(good["experiment"])
+
+
+def test_a_phase_without_operations_has_no_time() -> None:
+    bare = Workload("t", "train", steps=1, keys=1)
+    assert set(phases(bare, run_of(bare, 10.5, {}))) == {"create", "steps", "experiment"}
+
+
+def test_only_trainings_have_phases() -> None:
+    assert of([row(10.1, 10.2)]).phases_ms == {}
+    assert of([], TRAIN).phases_ms == {}
+
+
+def test_first_attempts_are_those_that_were_ok_at_once() -> None:
+    rows = [
+        row(10.1, 10.2), row(10.1, 10.2, attempts=2), row(10.1, 10.2, outcome=FAIL), row(10.1, 10.2, outcome=INFO),
+        row(9.0, 9.5), row(9.9, 10.2),
+    ]  # fmt: skip
+    assert of(rows).first_attempts_ok == 2  # the fifth was over before the window

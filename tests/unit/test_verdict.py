@@ -3,8 +3,8 @@
 import itertools
 
 import pytest
-from planted import a_cell as cell
-from planted import a_criterion
+from made import a_cell as cell
+from made import a_criterion
 
 from bench.errors import ExitCode
 from bench.judge.verdict import exit_code, of_candidate, of_run, worst
@@ -118,3 +118,46 @@ def test_a_reference_that_ran_alone_is_judged_and_no_candidate_is_no_pass() -> N
 def test_the_exit_code_goes_with_the_verdict(verdict: Verdict, code: int) -> None:
     assert exit_code(verdict, [cell()]) == code
     assert exit_code(verdict, []) == code
+
+
+REST_DOORS = {
+    "good": Integrity(checked=True, attempted=9),
+    "lost": Integrity(checked=True, attempted=9, lost=1),
+    "unchecked": Integrity(checked=False, reason="the server was gone"),
+}
+
+
+@pytest.mark.parametrize(
+    ("sql", "rest", "verdict", "code"),
+    [
+        ("good", "good", "pass", 0),
+        ("good", "lost", "fail", 4),
+        ("lost", "good", "fail", 4),
+        ("good", "unchecked", "inconclusive", 3),
+        ("unchecked", "good", "inconclusive", 3),
+        ("unchecked", "lost", "fail", 4),
+        ("lost", "unchecked", "fail", 4),
+    ],
+)
+def test_both_doors_must_be_good(sql: str, rest: str, verdict: Verdict, code: int) -> None:
+    both = cell(integrity=REST_DOORS[sql], integrity_rest=REST_DOORS[rest])
+    decided, reason = of_candidate("mysql", [criterion("pass")], [cell(), both])
+    assert decided == verdict
+    assert exit_code(decided, [cell(), both]) == code
+    if verdict == "fail":
+        assert reason.startswith("integrity: 1 lost")
+    if verdict == "inconclusive":
+        assert "the server was gone" in reason
+
+
+def test_without_a_rest_door_sql_decides() -> None:
+    assert cell().doors == [cell().integrity]
+    two = cell(integrity_rest=REST_DOORS["good"])
+    assert two.doors == [two.integrity, two.integrity_rest]
+
+
+@pytest.mark.parametrize(("prefill", "code"), [("good", 0), ("lost", 4), ("unchecked", 3)])
+def test_a_prefill_that_was_touched_is_a_door_too(prefill: str, code: int) -> None:
+    touched = cell(integrity_prefill=REST_DOORS[prefill])
+    verdict, _ = of_candidate("mysql", [criterion("pass")], [touched])
+    assert exit_code(verdict, [touched]) == code

@@ -28,6 +28,7 @@ def workloads(draw: st.DrawFn) -> Workload:
         steps=draw(st.integers(1, 7)),
         shuffled=draw(st.booleans()),
         read_share=0.5 if kind == "mixed" else 0.0,
+        experiments=draw(st.booleans()) if kind == "train" else False,
         **flags,
     )
 
@@ -80,9 +81,64 @@ def test_every_commit_of_a_cycle_has_its_rows_and_no_row_another_cycles(layout: 
         rows.update(layout.tag_commit(n) for n in range(cycle * work.tags, (cycle + 1) * work.tags))
         if layout.own_runs:
             rows.update([layout.create_commit(cycle), layout.finish_commit(cycle)])
+            rows.update([layout.experiment_commit(cycle)] * work.experiments)
             assert set(rows.values()) == {1}  # in a training each commit stores one thing
-        if work.kind != "read":
+        if work.kind not in ("read", "traces"):
             assert set(rows) == set(range(cycle * size, (cycle + 1) * size))
+
+
+@settings(max_examples=100, deadline=None)
+@given(layouts.filter(lambda layout: layout.own_runs), st.integers(0, 10_000))
+def test_each_commit_of_a_training_leads_to_exactly_one_thing(layout: Layout, commit: int) -> None:
+    """The other way round: whatever commit a ledger names, one row and one only depends on it."""
+    work, size = layout.workload, layout.commits_per_cycle
+    cycle = commit // size
+    things: list[object] = []
+    if work.experiments and layout.experiment_commit(cycle) == commit:
+        things.append("experiment")
+    things += ["run"] * (layout.create_commit(cycle) == commit) + ["end"] * (layout.finish_commit(cycle) == commit)
+    around = range(max(0, cycle - 1), cycle + 2)
+    things += [n for near in around for n in _ordinals(near, work.params) if layout.param_commit(n) == commit]
+    things += [n for near in around for n in _ordinals(near, work.tags) if layout.tag_commit(n) == commit]
+    metrics = np.concatenate([np.array(_ordinals(near, layout.metrics_per_cycle)) for near in around])
+    things += metrics[layout.metric_commits(metrics) == commit].tolist()
+    assert len(things) == 1
+    assert layout.cycles_of(commit + 1) == cycle + 1
+    assert size == work.operations_per_run
+
+
+def _ordinals(cycle: int, per_cycle: int) -> range:
+    return range(cycle * per_cycle, (cycle + 1) * per_cycle)
+
+
+def test_an_experiment_comes_before_its_run() -> None:
+    layout = Layout(KEY, Workload("t", "train", experiments=True, params=2, tags=1, keys=2, steps=2), 1)
+    assert layout.commits_per_cycle == 1 + 1 + 2 + 1 + 4 + 1
+    for cycle, start in enumerate((0, 10, 20)):
+        assert (layout.experiment_commit(cycle), layout.create_commit(cycle)) == (start, start + 1)
+        assert [layout.param_commit(n) for n in _ordinals(cycle, 2)] == [start + 2, start + 3]
+        assert layout.tag_commit(cycle) == start + 4
+        assert layout.metric_commits(np.array(_ordinals(cycle, 4))).tolist() == [start + n for n in (5, 6, 7, 8)]
+        assert layout.finish_commit(cycle) == start + 9
+
+
+def test_a_trace_is_two_commits_and_no_row_of_a_run() -> None:
+    layout = Layout(KEY, Workload("t", "traces", spans=5), 3)
+    assert (layout.commits_per_cycle, layout.metrics_per_cycle, layout.setup_runs()) == (2, 0, [])
+    assert layout.cycles_of(5) == 3
+    assert not layout.own_runs
+
+
+@pytest.mark.parametrize(
+    ("work", "operations"),
+    [
+        (Workload("t", "train", steps=100, keys=3, params=10), 1 + 10 + 300 + 1),
+        (Workload("t", "train", steps=100, keys=3, params=10, experiments=True), 2 + 10 + 300 + 1),
+        (Workload("t", "train", steps=1, keys=1, tags=2), 1 + 2 + 1 + 1),
+    ],
+)
+def test_how_many_operations_a_run_takes(work: Workload, operations: int) -> None:
+    assert work.operations_per_run == operations == Layout(KEY, work, 1).commits_per_cycle
 
 
 def test_a_training_creates_then_logs_then_finishes() -> None:
@@ -283,12 +339,23 @@ def test_a_hot_run_is_shared_and_other_runs_are_not() -> None:
         (Workload("w", "mixed", metrics=4, read_share=0.2), "log_batch", 4),
         (Workload("w", "mixed", tags=1, read_share=0.2), "log_batch", 1),
         (Workload("w", "bulk", metrics=50), "bulk_insert", 50),
+        (Workload("w", "traces", read_share=0.2), "log_spans", 0),
     ],
 )
 def test_which_operation_stores_how_many_metrics(work: Workload, operation: str, stored: int) -> None:
     assert (work.operation, work.metrics_per_operation) == (operation, stored)
     assert work.operation in OPERATIONS
     assert work.operation not in READS <= set(OPERATIONS)
+
+
+def test_operations_keep_their_numbers() -> None:
+    """Samples on disk hold the number: a new operation is added at the end."""
+    assert OPERATIONS[:10] == (
+        "log_metric", "log_batch", "create_run", "log_param", "set_tag", "finish_run", "search_runs", "metric_history",
+        "get_run", "bulk_insert",
+    )  # fmt: skip
+    assert OPERATIONS[10:] == ("create_experiment", "start_trace", "log_spans", "search_traces")
+    assert {"search_runs", "metric_history", "get_run", "search_traces"} == READS
 
 
 def test_the_limits_are_mlflows_own() -> None:

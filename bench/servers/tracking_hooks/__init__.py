@@ -1,0 +1,8 @@
+"""What Trackbench puts into the processes of a tracking server that it starts, so that their errors are counted.
+
+The command stays MLflow's own `mlflow server`. This folder is on its PYTHONPATH, and Python imports
+`sitecustomize` by itself in every process of it: the command, uvicorn's parent, and each worker that uvicorn spawns.
+"""
+
+ERRORS_VARIABLE = "TRACKBENCH_ERRORS_FILE"  # where workers append a label a line
+HEADER = "X-Trackbench-Errors"

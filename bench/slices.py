@@ -1,0 +1,112 @@
+"""One long load instead of rounds: it is cut into slices of equal length, and these stand for rounds (batch means).
+
+A load that Locust makes is one trial, and one trial has no interval. Its slices see drift, stalls and noise within the
+load, though not what differs from one load to the next; the results say so.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from bench.identity import I64
+from bench.judge import statistics as st
+from bench.judge import verdict
+from bench.judge.cells import per_round
+from bench.judge.criteria import Rule, judge
+from bench.judge.fields import ROUND_FIELDS
+from bench.judge.trials import Window, figures
+from bench.outcome import Outcome
+from bench.results import Cell, Criterion, Results
+from bench.samples import Samples, load
+from bench.scenario import Scenario
+from bench.trial_record import TrialRecord
+from bench.workload import OPERATIONS, READS, Workload
+
+MOST = 10
+_SHORTEST_S = 1.0
+
+
+def cut(samples: Samples, window: Window) -> list[Window]:
+    """Windows of equal length, at most `MOST`: as many as have enough operations each for a p99.
+
+    Where not even two have, as many as there may be, for rates have intervals all the same; of a load of less than
+    two seconds the whole.
+    """
+    wrote = ~np.isin(samples.operation, [OPERATIONS.index(name) for name in READS])
+    judged = wrote if wrote.any() else ~wrote
+    starts = samples.start_ns[judged & (samples.outcome == Outcome.OK)]
+    most = min(MOST, int(window.seconds // _SHORTEST_S))
+    if most < 2:
+        return [window]
+    for count in range(most, 1, -1):
+        edges = np.linspace(window.begin_ns, window.end_ns, count + 1).astype(np.int64)
+        if np.histogram(starts, edges)[0].min() >= st.MIN_SAMPLES["p99"]:
+            return _between(edges)
+    return _between(np.linspace(window.begin_ns, window.end_ns, most + 1).astype(np.int64))
+
+
+def _between(edges: I64) -> list[Window]:
+    return [Window(begin, end) for begin, end in pairwise(edges.tolist())]
+
+
+def judged_by_slices(found: Results, folder: Path, scenario: Scenario, window: Window) -> Results:
+    """Results of a run of one trial, its rates and latencies judged over slices of its measured ``window``."""
+    paths = list((folder / "trials").glob("*/trial.json"))
+    if len(paths) != 1 or len(found.cells) != 1:
+        return found
+    record = TrialRecord.model_validate_json(paths[0].read_bytes())
+    samples = load(paths[0].with_name("samples.parquet"))
+    if record.error is not None or not len(samples):
+        return found
+    windows = cut(samples, window)
+    work = scenario.workloads[record.workload].workload(record.workload)
+    rounds = per_round([_slice(record, n, one, samples, work) for n, one in enumerate(windows)])
+    intervals = {name: st.log_interval(values, st.SHOWN_CONFIDENCE) for name, values in rounds.items()}
+    cell = found.cells[0].model_copy(update={"per_round": rounds, "intervals": intervals})
+    criteria = _criteria(found.criteria, scenario, cell)
+    outcome, reason = verdict.of_candidate(cell.candidate, criteria, [cell])
+    whole = verdict.of_run({cell.candidate: outcome}, None)
+    if found.run.interrupted and whole == "pass":
+        whole = "inconclusive"
+    changes: dict[str, object] = {
+        "cells": [cell],
+        "criteria": criteria,
+        "verdicts": {cell.candidate: outcome},
+        "reasons": {cell.candidate: reason},
+        "verdict": whole,
+        "exit_code": int(verdict.exit_code(whole, [cell])),
+        "notes": [*found.notes, _note(windows)],
+    }
+    return found.model_copy(update=changes)
+
+
+def _slice(record: TrialRecord, number: int, window: Window, samples: Samples, work: Workload) -> TrialRecord:
+    """The record that this slice would have had as a trial of its own; for rates and latencies only."""
+    return record.model_copy(update={**figures(samples, window, work, {}), "round": number})
+
+
+def _criteria(old: Sequence[Criterion], scenario: Scenario, cell: Cell) -> list[Criterion]:
+    rules = {spec.name: spec for spec in scenario.criteria}
+    judged = []
+    for one in old:
+        spec = rules[one.name]
+        if one.field not in ROUND_FIELDS:
+            judged.append(one)
+            continue
+        rule = Rule(spec.name, spec.expression, spec.gating, spec.table, spec.published)
+        again = judge(rule, cell, None)
+        judged.append(
+            again.model_copy(update={"reason": again.reason.replace("round", "slice"), "rounds_needed": None})
+        )
+    return judged
+
+
+def _note(windows: Sequence[Window]) -> str:
+    if len(windows) < 2:
+        return "One load, too short to be cut into slices: its rates and latencies have no interval."
+    return (
+        f"One load instead of rounds: rates and latencies are judged over its {len(windows)} slices of "
+        f"{windows[0].seconds:.1f} s. They show drift and noise within this load, not between loads."
+    )

@@ -1,0 +1,131 @@
+"""Brings stands up: a server of ours or the user's, schema, settings, and a tracking server where HTTP is measured."""
+
+import asyncio
+import secrets
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from bench import servers
+from bench.errors import BadInput
+from bench.rest import Rest
+from bench.scenario import CandidateSpec
+from bench.scratch import scratch_folder
+from bench.servers import databases, places, tracking
+from bench.site import Site
+from bench.stand import Access, Echo, Stand
+from bench.stand_rest import open_rest, their_facts
+from bench.stand_sql import SqlStand, as_bad_input, facts_of
+from bench.stores import schema, store_for
+from bench.stores.base import Session, Store
+from bench.stores.url import StoreUrl, parse
+
+DATABASE = "mlflow"
+_THEIR_ARTIFACTS = "mlflow-artifacts:/"  # what `mlflow server` gives the default experiment
+
+
+@asynccontextmanager
+async def stand(name: str, spec: CandidateSpec, access: Access, cache: Path, echo: Echo) -> AsyncIterator[Stand]:
+    """Bring up a candidate; on exit what is ours is stopped and gone.
+
+    Raises:
+        BadInput: no server, no login, or a database that is not an MLflow store of our revision.
+    """
+    async with AsyncExitStack() as stack:
+        if access.site is not None and access.url is None:
+            yield await open_rest(name, spec, access, stack)
+            return
+        ready = await _open_store(name, spec, access, (stack, cache, echo))
+        if access.http:
+            await _open_site(ready, access.site, stack, echo)
+        yield ready
+
+
+async def _open_store(
+    name: str, spec: CandidateSpec, access: Access, given: tuple[AsyncExitStack, Path, Echo]
+) -> SqlStand:
+    stack, cache, echo = given
+    source, url = "the user's URL", access.url
+    theirs = url is not None
+    if url is None:
+        url, source = await _private(name, spec, stack, echo)
+    store = store_for(url)
+    with as_bad_input(store, theirs):
+        session = await store.connect(spec.session)
+        stack.push_async_callback(session.close)
+        await _ensure_schema(store, session, cache, theirs, lambda text: echo(f"{name}: {text}"))
+    ready = SqlStand(
+        name,
+        spec,
+        await facts_of(store, session, source),
+        theirs,
+        keep=access.keep and theirs,
+        artifact_root=f"file:///trackbench/{name}",
+        url=url,
+        store=store,
+        session=session,
+    )
+    stack.push_async_callback(ready.close)
+    return ready
+
+
+async def _open_site(ready: SqlStand, given: Site | None, stack: AsyncExitStack, echo: Echo) -> None:
+    """Put a tracking server in front of a store: one of ours, unless the user gave theirs."""
+    if given is not None:
+        async with Rest(given.url, given.headers) as rest:
+            ready.site, ready.site_facts = given, their_facts(await rest.identify())
+        return
+    settings = tracking.TrackingSettings(**ready.spec.tracking.model_dump())
+    echo(f"{ready.name}: starting an MLflow server ({settings})")
+    server = await asyncio.to_thread(tracking.start, ready.store.url.mlflow, settings)
+    stack.push_async_callback(asyncio.to_thread, server.stop)
+    ready.server, ready.site = server, server.site
+    ready.site_facts = {
+        "server": f"MLflow {server.version}, private",
+        "workers": str(settings.workers),
+        "pool": f"{settings.connections // settings.workers} connections a worker at most",
+        "authentication": "basic-auth" if settings.authentication else "off",
+    }
+
+
+async def _private(name: str, spec: CandidateSpec, stack: AsyncExitStack, echo: Echo) -> tuple[StoreUrl, str]:
+    """(URL of an empty database of ours, where its server comes from)."""
+    if spec.store == "sqlite":
+        folder = stack.enter_context(scratch_folder("sqlite"))
+        (folder / "mlflow.db").touch()
+        return StoreUrl("sqlite", path=folder / "mlflow.db"), "Python's own sqlite3"
+    echo(f"{name}: starting a private {spec.store} server")
+    server = await asyncio.to_thread(servers.start, servers.as_kind(spec.store), spec.server, echo)
+    stack.push_async_callback(asyncio.to_thread, server.stop)
+    await asyncio.to_thread(databases.create, server, DATABASE)
+    return parse(server.url(DATABASE), server.kind), server.source
+
+
+async def _ensure_schema(store: Store, session: Session, cache: Path, theirs: bool, echo: Echo) -> None:
+    """Refuse what does not fit before anything is changed; make the schema in an empty database."""
+    found = await schema.inspect(store, session)
+    empty = found.content is schema.Content.EMPTY
+    if misfit := await store.misfit(session, empty):
+        raise BadInput(f"{store.url}: {misfit}")
+    if not empty:
+        schema.check(store.url, found, await schema.revisions())
+        return
+    echo(f"making MLflow {schema.mlflow_version()}'s schema")
+    artifacts = _THEIR_ARTIFACTS if theirs else "file:///trackbench/default"
+    if store.url.path is None or theirs:
+        await schema.create(store.url, artifacts)
+        await store.after_schema(session)
+        return
+    template = schema.template_path(cache)
+    if not template.exists():
+        draft = template.with_suffix(f".{secrets.token_hex(4)}.tmp")
+        draft.touch()
+        await schema.create(StoreUrl("sqlite", path=draft), artifacts)
+        draft.replace(template)
+    shutil.copyfile(template, store.url.path)
+
+
+def cache_folder() -> Path:
+    """Where schema templates and server prefixes are kept."""
+    return places.cache_dir()

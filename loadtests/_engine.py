@@ -1,0 +1,110 @@
+"""HTTP users as a load process of their own, with Locust as a library: `bench.frames` on stdin and stdout.
+
+.venv/bin/python -m loadtests._engine
+"""
+
+import gc
+import json
+import logging
+import os
+import sys
+
+import gevent
+import gevent.os
+from locust.env import Environment
+
+from bench.frames import PREFIX, TICK_S, pack
+from bench.job import Job
+from bench.outcome import ErrorKind
+from loadtests._load import Load, Measurement
+from loadtests._users import USERS, attach
+
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
+
+
+class Engine:
+    """Runs one job with Locust's users."""
+
+    def __init__(self, job: Job, frames: int) -> None:
+        assert job.site is not None
+        self._job, self._frames = job, frames
+        self._load = Load(job)
+        user = USERS[job.workload.kind]
+        # Users are never killed: each ends after its operation, which the time limit ends at last.
+        self._environment = Environment(user_classes=[user], host=job.site.url, stop_timeout=job.timeout_s * 2)
+        self._runner = self._environment.create_local_runner()
+
+    def run(self) -> None:
+        """Start the users, measure, and tell the owner."""
+        load, job = self._load, self._job
+        attach(self._environment, load)
+        orders = gevent.spawn(self._obey)
+        try:
+            self._steer(job.active)
+            while load.ready < job.active and not load.over.is_set():  # all begin together
+                load.seated.clear()
+                load.seated.wait(TICK_S)
+            if job.active and len(load.unreachable) == job.active:
+                self._send({"event": "failed", "error": ErrorKind.CONNECTION.label, "message": load.unreachable[0]})
+                load.close()
+                return
+            Measurement(load, self._send).run()
+        finally:
+            orders.kill()
+            self._runner.quit()
+
+    def _steer(self, users: int) -> None:
+        """So many users from now on, at once and not one a second."""
+        self._runner.start(users, spawn_rate=max(users, self._runner.user_count, 1))
+        spawning = self._runner.spawning_greenlet
+        if spawning is not None:
+            spawning.join()
+
+    def _obey(self) -> None:
+        while (order := _read(_STDIN)) is not None:
+            self._steer(int(str(order["writers"])))
+        self._load.over.set()
+
+    def _send(self, frame: dict[str, object]) -> None:
+        left = pack(frame)
+        try:
+            while left:
+                left = left[os.write(self._frames, left) :]
+        except BrokenPipeError:  # the owner is gone; so says the end of stdin, soon
+            self._load.over.set()
+
+
+def _read(source: int) -> dict[str, object] | None:
+    """The next frame, or None at the end of the stream."""
+    prefix = _exactly(source, PREFIX.size)
+    body = prefix and _exactly(source, PREFIX.unpack(prefix)[0])
+    if not body:
+        return None
+    message: dict[str, object] = json.loads(body)
+    return message
+
+
+def _exactly(source: int, size: int) -> bytes | None:
+    found = b""
+    while len(found) < size:
+        more = gevent.os.nb_read(source, size - len(found))
+        if not more:
+            return None
+        found += more
+    return found
+
+
+def main() -> None:
+    """Obey until the job is done or stdin ends."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    frames = os.dup(_STDOUT)
+    os.dup2(_STDERR, _STDOUT)  # nothing but frames may reach the owner
+    gevent.os.make_nonblocking(_STDIN)
+    first = _read(_STDIN)
+    if first is not None:
+        Engine(Job.from_json(str(first["job"])), frames).run()
+
+
+if __name__ == "__main__":
+    gc.freeze()  # what the imports made is never garbage, and need not be looked through while the load runs
+    main()

@@ -1,0 +1,190 @@
+"""The HTTP load of one process: its writers, which users take and give back, and what they record."""
+
+import heapq
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter_ns as now
+
+import gevent
+import numpy as np
+from gevent.event import Event
+
+from bench.frames import TICK_S, summary
+from bench.job import PATIENCE, Job
+from bench.samples import Recorder
+from loadtests._scripts import Scripts
+from loadtests._together import Together
+from loadtests._writer import HttpWriter
+
+_LAG_PROBE_S = 0.02
+
+Send = Callable[[dict[str, object]], None]
+
+
+class Load:
+    """A job's writers in this process. `take` gives a user a writer, `give` takes it back."""
+
+    def __init__(self, job: Job) -> None:
+        (Path(job.folder) / "ledger").mkdir(parents=True, exist_ok=True)
+        self.job = job
+        self.go = Event()  # users begin when it is set
+        self.over = Event()  # set when there is nothing left to do
+        self.seated = Event()  # set when a user has sat down or left
+        self.unreachable: list[str] = []  # of the users that could not connect when they sat down
+        self.faults: list[str] = []  # errors of the harness, never of the server
+        self.together = Together() if job.workload.lockstep else None
+        self.users = 0  # that have a writer
+        self.ready = 0  # how often one of them became ready to begin
+        self._recorder = Recorder(job.samples)
+        self._scripts = Scripts(job)
+        self._writers: list[HttpWriter] = []
+        self._free: list[int] = []  # positions of writers without a user that have operations left
+        self._finished = 0
+        self._stopping = Event()
+
+    def take(self) -> HttpWriter | None:
+        """A writer without a user, the first first; None if all that this process may use have one, or are done."""
+        if self._free:
+            writer = self._writers[heapq.heappop(self._free)]
+        elif len(self._writers) < self.job.block:
+            index = self.job.first + len(self._writers)
+            writer = HttpWriter(self.job, index, self._scripts.of(index), self._recorder.record, self._stopping)
+            self._writers.append(writer)
+        else:
+            return None
+        self.users += 1
+        return writer
+
+    def give(self, writer: HttpWriter) -> None:
+        """A user leaves its writer."""
+        writer.rise()
+        self.users -= 1
+        if writer.is_over:
+            self._finished += 1
+        else:
+            heapq.heappush(self._free, writer.index - self.job.first)
+        if self._finished and not self.users:
+            self.over.set()
+        self.seated.set()
+
+    def sat_down(self, problem: str | None) -> None:
+        """A user is ready to begin; ``problem`` if it could not connect."""
+        if problem is not None:
+            self.unreachable.append(problem)
+        self.ready += 1
+        self.seated.set()
+
+    def fault(self, error: BaseException) -> None:
+        """Something of ours broke down: what the load measures from here on is worth nothing."""
+        self.faults.append(f"{type(error).__name__}: {error}")
+        self.over.set()
+
+    def stop(self) -> None:
+        """End each writer after the operation in flight."""
+        self._stopping.set()
+        self.go.set()
+
+    def check_timeouts(self) -> None:
+        """Give up what runs for too long."""
+        limit = int(self.job.timeout_s * 1e9)
+        for writer in self._writers:
+            writer.check_timeout(limit)
+
+    def drain(self) -> tuple[dict[str, object], int]:
+        """What was recorded since the last time, as a tick has it, and how many ok writes are in it."""
+        told = summary(self._recorder.drain(), self.job.workload)
+        return told.frame, told.writes
+
+    @property
+    def retried(self) -> Counter[str]:
+        """Errors, by kind, of attempts that were made again."""
+        return sum((writer.retried for writer in self._writers), Counter())
+
+    def forget_retries(self) -> None:
+        """Those of the warm-up don't count."""
+        for writer in self._writers:
+            writer.retried.clear()
+
+    def close(self) -> None:
+        """Nobody will take a writer again."""
+        for writer in self._writers:
+            writer.close()
+        self._recorder.close()
+
+
+class Measurement:
+    """Runs a load from its first operation to its last, and tells its owner by frames how it goes."""
+
+    def __init__(self, load: Load, send: Send) -> None:
+        self._load, self._send = load, send
+        self._epoch = 0
+        self._writes = 0  # ok writes since the measured time began
+        self._lags: list[float] = []
+
+    def run(self) -> None:
+        """Let the users begin, warm up, measure until the time, the job or the order to end it is over, and stop.
+
+        Whoever wants the load to end before its time sets ``load.over``.
+        """
+        load = self._load
+        self._epoch = now()
+        self._send({"event": "ready", "epoch_ns": self._epoch})
+        background = [gevent.spawn(self._tick), gevent.spawn(self._probe_lag)]
+        for one in background:
+            one.link_exception(self._broken)
+        load.go.set()
+        try:
+            figures = self._window()
+            load.stop()
+            while load.users:
+                load.seated.clear()
+                load.seated.wait(TICK_S)
+        finally:
+            gevent.killall(background)
+        self._report()
+        load.close()
+        self._send({"event": "end", **figures, "retried": dict(load.retried), "faults": load.faults})
+
+    def _window(self) -> dict[str, object]:
+        job, over = self._load.job, self._load.over
+        if job.warmup_s:
+            over.wait(job.warmup_s)
+        self._lags.clear()
+        self._load.forget_retries()
+        self._report()
+        self._writes = 0
+        begun, cpu = now(), time.process_time()
+        over.wait(None if job.count is not None or job.duration_s == float("inf") else job.duration_s)
+        patient = begun + job.duration_s * PATIENCE * 1e9
+        while not over.is_set() and self._writes < job.min_writes and now() < patient:
+            over.wait(TICK_S)
+        ended = now()
+        return {
+            "begin_ns": begun - self._epoch,
+            "end_ns": ended - self._epoch,
+            "cpu_share": (time.process_time() - cpu) / max((ended - begun) / 1e9, 1e-9),
+            "loop_lag_p99_ms": float(np.percentile(self._lags, 99)) * 1000 if self._lags else 0.0,
+        }
+
+    def _tick(self) -> None:
+        while True:
+            gevent.sleep(TICK_S)
+            self._load.check_timeouts()
+            self._report()
+
+    def _report(self) -> None:
+        frame, writes = self._load.drain()
+        self._writes += writes
+        self._send({"event": "tick", "t_ns": now() - self._epoch} | frame)
+
+    def _probe_lag(self) -> None:
+        while True:
+            due = time.perf_counter() + _LAG_PROBE_S
+            gevent.sleep(_LAG_PROBE_S)
+            self._lags.append(max(0.0, time.perf_counter() - due))
+
+    def _broken(self, greenlet: "gevent.Greenlet[[], None]") -> None:
+        """Without ticks there are no time limits: the load must not go on."""
+        self._load.fault(greenlet.exception or RuntimeError("a greenlet ended"))

@@ -1,0 +1,167 @@
+"""A master's workers as the crew of a trial. Each has identities of its own; one that is lost is seen."""
+
+import logging
+import math
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import gevent
+from gevent.event import Event
+from locust.runners import STATE_MISSING, MasterRunner
+
+from bench.errors import BadInput
+from bench.job import Job
+from loadtests import _messages as say
+from loadtests._crew import MAX_IDENTITIES, Began, part_of, room
+from loadtests._part import Broke, Clocks, Ending, Told
+
+_log = logging.getLogger("trackbench")
+_ANSWER_S = 15.0
+_POLL_S = 0.25
+_PATIENCE_S = 10.0  # beyond the time limit of the operation in flight
+_SPARE = 1  # parts beyond the workers there are: for one that joins late, or comes back under another name
+
+
+@dataclass
+class _Worker:
+    """A worker's part in the trial."""
+
+    client: str
+    part: int
+    taken: Event = field(default_factory=Event)
+    refused: str | None = None
+    ending: Ending | None = None
+    lost: bool = False
+
+
+class Workers:
+    """The crew of a `MasterRunner`."""
+
+    def __init__(self, runner: MasterRunner) -> None:
+        self._runner = runner
+        self._workers: dict[str, _Worker] = {}
+        self._block = 0
+        self._job: Job | None = None
+        self._scenario = ("", "")
+        self._told: Told | None = None
+        self._broke: Broke | None = None
+        self._began: Began | None = None
+        self._ending = False
+        runner.register_message(say.TAKEN, self._on_taken)
+        runner.register_message(say.TICKS, self._on_ticks)
+        runner.register_message(say.BROKE, self._on_broke)
+        runner.register_message(say.ENDED, self._on_ended)
+
+    @property
+    def _present(self) -> list[str]:
+        return [name for name, node in self._runner.clients.items() if node.state != STATE_MISSING]
+
+    def identities(self, users: int) -> int:
+        """How many writers there must be room for: as many for each worker as it gets when one other is lost."""
+        options: Any = self._runner.environment.parsed_options
+        workers = max(len(self._present), int(options.expect_workers), 1)
+        self._block = room(math.ceil(users / max(1, workers - 1)))
+        whole = self._block * (workers + _SPARE)
+        if whole > MAX_IDENTITIES:
+            raise BadInput(f"{users} users on {workers} workers: too many for one trial; use fewer of either")
+        return whole
+
+    def begin(self, job: Job, scenario: tuple[str, str], told: Told, broke: Broke, began: Began) -> None:
+        """Give each worker its part. ``scenario``: its name and its text.
+
+        Raises:
+            BadInput: a worker can't take part.
+        """
+        self._job, self._scenario, self._told, self._broke, self._began = job, scenario, told, broke, began
+        self._workers, self._ending = {}, False
+        for client in self._present:
+            self.enlist(client)
+        workers = list(self._workers.values())
+        with suppress(gevent.Timeout), gevent.Timeout(_ANSWER_S):
+            for worker in workers:
+                worker.taken.wait()
+        for worker in workers:
+            if worker.refused is not None:
+                raise BadInput(f"worker {worker.client}: {worker.refused}")
+            if not worker.taken.is_set():
+                raise BadInput(f"worker {worker.client}: no answer; is it a worker of locust -f loadtests/?")
+        gevent.spawn(self._watch)
+
+    def enlist(self, client: str) -> None:
+        """Give a worker a part: one of those present at the start, or one that joined later."""
+        if self._job is None or self._ending or client in self._workers:
+            return
+        part = len(self._workers)
+        if (part + 1) * self._block > self._job.writers:
+            _log.warning("worker %s: no identities are left for it, its users do nothing", client)
+            return
+        self._workers[client] = _Worker(client, part)
+        name, text = self._scenario
+        job = part_of(self._job, part, self._block)
+        message = {"job": job.to_json(), "scenario": name, "digest": say.digest(text), "source": say.source()}
+        self._runner.send_message(say.JOB, message, client)
+
+    def _on_taken(self, msg: Any, **_: Any) -> None:
+        if (worker := self._workers.get(msg.node_id)) is None or self._began is None:
+            return
+        worker.refused = msg.data["refused"]
+        if worker.refused is None:
+            self._began(worker.part, Clocks(**msg.data["clocks"]).ahead_ns(Clocks.now()))
+        worker.taken.set()
+
+    def _on_ticks(self, msg: Any, **_: Any) -> None:
+        if self._told is not None and msg.node_id in self._workers:
+            for second, totals in msg.data["seconds"].items():
+                self._told(int(second), totals)
+
+    def _on_broke(self, msg: Any, **_: Any) -> None:
+        if self._broke is not None and msg.node_id in self._workers:
+            self._broke(f"worker {msg.node_id}: {msg.data['why']}")
+
+    def _on_ended(self, msg: Any, **_: Any) -> None:
+        if (worker := self._workers.get(msg.node_id)) is not None:
+            worker.ending = Ending(**msg.data)
+
+    def _watch(self) -> None:
+        """Say at once who is lost: Locust itself goes on without it, and ends well."""
+        while self._workers and not self._ending:
+            self._look()
+            gevent.sleep(_POLL_S)
+
+    def _look(self) -> None:
+        present = self._present
+        for worker in self._workers.values():
+            if not worker.lost and worker.client not in present:
+                worker.lost = True
+                _log.error("Trackbench: worker %s is lost; this test proves no pass any more", worker.client)
+
+    def measure(self) -> None:
+        """The measured time begins."""
+        self._send(say.MEASURE)
+
+    def _send(self, message: str) -> None:
+        for client in self._present:
+            if client in self._workers:
+                self._runner.send_message(message, {}, client)
+
+    def end(self) -> tuple[list[Ending], int]:
+        """End the load in order: how each part ended, and how many were lost or left early."""
+        assert self._job is not None
+        self._look()
+        self._ending = True
+        self._send(say.END)
+        with suppress(gevent.Timeout), gevent.Timeout(self._job.timeout_s + _PATIENCE_S):
+            while any(worker.ending is None and not worker.lost for worker in self._workers.values()):
+                gevent.sleep(_POLL_S / 5)
+                self._look()
+        lost = [one for one in self._workers.values() if one.ending is None or one.lost]
+        endings = [one.ending for one in self._workers.values() if one.ending is not None]
+        self._job = None
+        return endings, len(lost)
+
+    def abandon(self) -> None:
+        """Drop the load."""
+        self._ending = True
+        self._send(say.DROP)
+        self._job = None
