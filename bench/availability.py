@@ -8,6 +8,7 @@ time, so a server that holds everybody up is seen by every probe that was due me
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from bench.site import Site
 
 EVERY_S = 0.25
 TIMEOUT_S = 5.0
+MOST_WAITING = 8  # of a kind: a server that holds so many up is not there, and more would only add to its load
 KINDS: tuple["What", ...] = ("health", "search")
 What = Literal["health", "search"]
 _SEARCH_RUNS = "/api/2.0/mlflow/runs/search"
@@ -71,6 +73,7 @@ class Prober:
         self._every_ns = round(every_s * 1e9)
         self._timeout_s = timeout_s
         self._answers: list[Answer] = []
+        self._waiting: Counter[What] = Counter()
         self._under_way: set[asyncio.Task[None]] = set()
         self._schedule: asyncio.Task[None] | None = None
 
@@ -115,6 +118,9 @@ class Prober:
         due = time.perf_counter_ns()
         while True:
             for what in KINDS:
+                if self._waiting[what] >= MOST_WAITING:
+                    self._answers.append(Answer(due, what, False, round(self._timeout_s * 1e9)))
+                    continue
                 task = asyncio.create_task(self._ask(client, what, due))
                 self._under_way.add(task)
                 task.add_done_callback(self._under_way.discard)
@@ -123,10 +129,12 @@ class Prober:
 
     async def _ask(self, client: httpx.AsyncClient, what: What, due: int) -> None:
         ok = False
+        self._waiting[what] += 1
         with suppress(Exception):
             async with asyncio.timeout(self._timeout_s):
                 answer = await self._request(client, what)
                 ok = answer.status_code == httpx.codes.OK
+        self._waiting[what] -= 1
         self._answers.append(Answer(due, what, ok, time.perf_counter_ns() - due))
 
     async def _request(self, client: httpx.AsyncClient, what: What) -> httpx.Response:

@@ -15,6 +15,17 @@ from bench.cli_servers import doctor, servers
 from bench.errors import BadInput, ExitCode
 
 T = TypeVar("T")
+_UI = (
+    "--master-bind-host",
+    "127.0.0.1",
+    "--class-picker",
+    "--users",
+    "20",
+    "--spawn-rate",
+    "100",
+    "--stop-timeout",
+    "10s",
+)
 
 
 class _Interrupted(Exception):
@@ -42,12 +53,17 @@ def ui(store: str, arguments: tuple[str, ...]) -> None:
     """Open Locust's web UI, on loopback, with Trackbench's tab in it."""
     import os
 
-    locust = Path(sys.executable).with_name("locust")
-    locustfile = Path(__file__).resolve().parent.parent / "loadtests" / "locustfile.py"
+    from bench.stores import class_of
+    from bench.stores.url import from_environment
+
     name, given, value = store.partition("=")
+    class_of(name)
+    os.environ["TRACKBENCH_STORE"] = name
     if given:  # by environment, since a URL may hold a password
-        os.environ["TRACKBENCH_STORE_URL"] = value
-    os.execv(locust, [str(locust), "-f", str(locustfile), "--store", name, *arguments])
+        os.environ["TRACKBENCH_STORE_URL"] = from_environment(f"--store {name}", value)
+    locustfile = Path(__file__).resolve().parent.parent / "loadtests" / "locustfile.py"
+    argv = [sys.executable, "-m", "locust", "-f", str(locustfile), "--web-host", "127.0.0.1", *_UI, *arguments]
+    os.execv(sys.executable, argv)
 
 
 cli.add_command(servers)
@@ -147,7 +163,8 @@ def run(
             raise
         interrupted, found = stop, read(folder)
     except BadInput:
-        _discard(folder)
+        if not (folder / "trials").exists():  # what was measured is kept
+            runs.discard(folder)
         raise
     reports.write_all(found, folder)
     if as_json:
@@ -213,18 +230,6 @@ def _urls(stores: tuple[str, ...]) -> dict[str, Any]:
         if given:
             urls[name] = from_option(name, value)
     return urls
-
-
-def _discard(folder: Path) -> None:
-    """Remove the folder of a run that never began, so that ``latest`` does not point at nothing."""
-    import shutil
-
-    if (folder / "trials").exists():
-        return
-    latest = folder.parent / "latest"
-    if latest.is_symlink() and latest.readlink() == Path(folder.name):
-        latest.unlink()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _until_signal(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

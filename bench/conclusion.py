@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from bench.errors import ExitCode
 from bench.judge import criteria, verdict
 from bench.judge.cells import cell_of
 from bench.results import Candidate, Cell, Criterion, Results, Run
@@ -20,12 +21,9 @@ def judge_records(
     cells = _cells(scenario, records, {one.name: _facts(one) for one in candidates})
     judged = _criteria(scenario, cells, {one.name for one in candidates if one.theirs})
     decided = {one.name: verdict.of_candidate(one.name, judged, cells) for one in candidates}
-    if run_facts.interrupted:  # what was not measured can't have held
-        stopped = f"the run was interrupted after {run_facts.trials_done} of {run_facts.trials_planned} trials"
-        decided = {name: ("inconclusive", stopped) if one[0] == "pass" else one for name, one in decided.items()}
     verdicts = {name: outcome for name, (outcome, _) in decided.items()}
     whole = verdict.of_run(verdicts, scenario.reference)
-    return Results(
+    found = Results(
         run=run_facts,
         environment=dict(facts),
         candidates=list(candidates),
@@ -37,6 +35,21 @@ def judge_records(
         exit_code=int(verdict.exit_code(whole, cells)),
         notes=_notes(scenario, records, candidates),
     )
+    return cut_short(found) if run_facts.interrupted else found
+
+
+def cut_short(found: Results) -> Results:
+    """Results of a run that was interrupted: what was not measured can't have held, so nothing passes."""
+    stopped = f"the run was interrupted after {found.run.trials_done} of {found.run.trials_planned} trials"
+    passed = [name for name, one in found.verdicts.items() if one == "pass"]
+    changes: dict[str, object] = {
+        "run": found.run.model_copy(update={"interrupted": True}),
+        "verdicts": {**found.verdicts, **dict.fromkeys(passed, "inconclusive")},
+        "reasons": {**found.reasons, **dict.fromkeys(passed, stopped)},
+    }
+    if found.verdict == "pass":
+        changes |= {"verdict": "inconclusive", "exit_code": int(ExitCode.INCONCLUSIVE)}
+    return found.model_copy(update=changes)
 
 
 def _facts(candidate: Candidate) -> dict[str, float | None]:

@@ -43,6 +43,7 @@ class Engine:
         self._over = asyncio.Event()
         self._together = asyncio.Barrier(job.writers) if job.workload.lockstep else None
         self._writes = 0  # ok writes since the measured time began
+        self._refused: list[str] = []  # orders that could not be carried out
 
     async def run(self) -> None:
         """Connect, warm up, measure, stop; frames tell the owner how it goes."""
@@ -93,8 +94,7 @@ class Engine:
         self._drain()
         self._writes = 0
         begun, cpu = now(), time.thread_time()
-        limit = None if job.count is not None or math.isinf(job.duration_s) else job.duration_s
-        done, _ = await asyncio.wait(ends, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(ends, timeout=job.limit_s, return_when=asyncio.FIRST_COMPLETED)
         patient = begun + job.duration_s * PATIENCE * 1e9
         while not done and self._writes < job.min_writes and now() < patient:
             done, _ = await asyncio.wait(ends, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
@@ -125,20 +125,32 @@ class Engine:
     def _faults(self) -> list[str]:
         """What ended a writer other than an order: errors of the harness, never of the store."""
         ended = [task for task in self._tasks if task.done() and not task.cancelled()]
-        return [f"{type(fault).__name__}: {fault}" for task in ended if (fault := task.exception()) is not None]
+        broken = [f"{type(fault).__name__}: {fault}" for task in ended if (fault := task.exception()) is not None]
+        return self._refused + broken
 
     async def _obey(self) -> None:
-        while (order := await read_frame(self._orders)) is not None:
-            wanted = int(str(order["writers"]))
-            active = [writer for task, writer in self._tasks.items() if not task.done()]
-            if wanted > len(active):
-                known = len(self._writers)
-                await self._more_writers(min(known + wanted - len(active), self._job.block))
-                for writer in self._writers[known:]:
-                    self._start(writer)
-            for writer in active[wanted:]:
-                writer.stop()
-        self._over.set()
+        try:
+            while (order := await read_frame(self._orders)) is not None:
+                try:
+                    await self._steer(int(str(order["writers"])))
+                except Exception as error:  # the load is not what was ordered, and must not pass for it
+                    self._refused.append(f"{type(error).__name__}: {error}")
+        finally:
+            self._over.set()
+
+    async def _steer(self, wanted: int) -> None:
+        """So many writers at work from now on; one that was told to stop does not come back."""
+        active = [writer for task, writer in self._tasks.items() if not task.done() and not writer.stopping]
+        known = len(self._writers)
+        room = known + wanted - len(active)
+        if room > self._job.block:
+            raise ValueError(f"no identity is left for another writer, {self._job.block} were given")
+        if room > known:
+            await self._more_writers(room)
+            for writer in self._writers[known:]:
+                self._start(writer)
+        for writer in active[wanted:]:
+            writer.stop()
 
     async def _tick(self, epoch: int) -> None:
         limit = int(self._job.timeout_s * 1e9)

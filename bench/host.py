@@ -3,7 +3,7 @@
 Started by Locust's master, or by a Locust that works alone; frames (`bench.frames`) on stdin and stdout.
 
     stdin   first what is asked for (`Order`), then the load's frames: "ready" for each part of it, and at last "end"
-            or "failed"
+            or "failed"; or "dropped": nothing was measured, forget the run
     stdout  {"event": "say", "text"} while it prepares; {"event": "job", "job", "folder", "criteria"} once the load may
             begin; {"event": "result", "folder", "exit_code", "verdict", "reason", "criteria"} when all is judged and
             the reports are written; {"event": "refused", "message"} for bad input, after which nothing is left
@@ -13,26 +13,25 @@ that was started here; what was measured is kept.
 """
 
 import asyncio
-import base64
 import os
-import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import cast
 
 from bench import frames, run, scenario
-from bench.errors import BadInput, ExitCode
+from bench.conclusion import cut_short
+from bench.errors import BadInput
 from bench.job import Driver, Job
 from bench.judge.criteria import parse
 from bench.judge.trials import Window
 from bench.plan import Overrides, Trial
+from bench.rest import site_of
 from bench.results import Results, read
 from bench.scenario import LoadedScenario, Scenario
-from bench.site import Site
 from bench.slices import judged_by_slices
 from bench.stores.url import from_option
 from bench.trial_record import TrialRecord
@@ -79,7 +78,13 @@ def one_cell(loaded: LoadedScenario, order: Order) -> tuple[Scenario, tuple[str,
     """
     whole = scenario.with_stores(loaded.scenario, [order.store])
     candidate = next(name for name, spec in whole.candidates.items() if spec.store == order.store)
-    fitting = [name for name, spec in whole.workloads.items() if spec.kind == order.kind]
+    fitting = [
+        name
+        for name, spec in whole.workloads.items()
+        if spec.kind == order.kind
+        and not (spec.lockstep and order.driver == "direct")  # users come and go
+        and not (spec.experiments and order.driver == "direct")  # only a tracking server makes them
+    ]
     if not fitting:
         kinds = ", ".join(sorted({spec.kind for spec in whole.workloads.values()}))
         raise BadInput(f"scenario {loaded.name}: no workload of kind {order.kind}, only {kinds}; use another scenario")
@@ -131,16 +136,6 @@ def request_of(order: Order) -> run.Request:
     )
 
 
-def site_of(url: str) -> Site:
-    """A tracking server by its URL; a login in it becomes a header."""
-    parts = urlsplit(url)
-    plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
-    if parts.username is None:
-        return Site(plain)
-    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return Site(plain, {"Authorization": "Basic " + base64.b64encode(login.encode()).decode("ascii")})
-
-
 class _Watcher:
     """Tells Locust what is being prepared."""
 
@@ -160,20 +155,32 @@ class _Watcher:
 class _Elsewhere:
     """A load that Locust makes; its frames come from there."""
 
-    def __init__(self, source: asyncio.Queue[dict[str, object] | None]) -> None:
-        self._source = source
+    def __init__(self) -> None:
+        self._frames: asyncio.Queue[dict[str, object]] = asyncio.Queue()
         self.interrupted = False
+        self.dropped = False
         self.window: Window | None = None
+        self.notes: list[str] = []
 
     async def frames(self) -> AsyncIterator[dict[str, object]]:
         """What Locust says of it, to its end."""
-        while (frame := await self._source.get()) is not None:
+        while True:
+            frame = await self._frames.get()
             if frame["event"] == "end":
                 self.interrupted = bool(frame.get("interrupted"))
+                self.notes = [str(note) for note in cast(list[str], frame.get("notes", []))]
                 self.window = Window(int(str(frame["begin_ns"])), int(str(frame["end_ns"])))
             yield frame
             if frame["event"] in ("end", "failed"):
                 return
+
+    async def listen(self, stream: asyncio.StreamReader) -> None:
+        """Take its frames, until nobody sends any more, or the whole run is dropped."""
+        while (frame := await frames.read_frame(stream)) is not None:
+            if frame["event"] == "dropped":
+                self.dropped = True
+                return
+            await self._frames.put(frame)
 
 
 def _send(message: dict[str, object]) -> None:
@@ -183,10 +190,9 @@ def _send(message: dict[str, object]) -> None:
             left = left[os.write(_STDOUT, left) :]
 
 
-async def _carry_out(order: Order, source: asyncio.Queue[dict[str, object] | None]) -> tuple[Results, Path]:
+async def _carry_out(order: Order, load: _Elsewhere) -> tuple[Results, Path]:
     request = request_of(order)
     folder = run.new_folder(request.out, request.scenario.name, datetime.now(UTC)).absolute()
-    load = _Elsewhere(source)
 
     @asynccontextmanager
     async def hand_over(job: Job) -> AsyncIterator[_Elsewhere]:
@@ -197,38 +203,23 @@ async def _carry_out(order: Order, source: asyncio.Queue[dict[str, object] | Non
     try:
         found = await run.run(request, folder, _Watcher(), hand_over)
     except BadInput:
-        _discard(folder)
+        if not (folder / "trials").exists():
+            run.discard(folder)
         raise
     except asyncio.CancelledError:
-        _discard(folder)
-        if folder.exists():  # a trial had begun
+        if load.dropped or not (folder / "trials").exists():
+            run.discard(folder)
+        else:
             _report(read(folder), folder)
         raise
     if load.window is not None:
         found = judged_by_slices(found, folder, request.scenario.scenario, load.window)
+    found = found.model_copy(update={"notes": [*found.notes, *load.notes]})
     if load.interrupted:
-        found = _interrupted(found)
+        found = cut_short(found)
     found.write(folder)
     _report(found, folder)
     return found, folder
-
-
-def _discard(folder: Path) -> None:
-    """Remove the folder of a run that never began, so that ``latest`` does not point at nothing."""
-    if (folder / "trials").exists():
-        return
-    latest = folder.parent / "latest"
-    if latest.is_symlink() and latest.readlink() == Path(folder.name):
-        latest.unlink()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _interrupted(found: Results) -> Results:
-    """Results of a load that was cut short: they prove no pass."""
-    changes: dict[str, object] = {"run": found.run.model_copy(update={"interrupted": True})}
-    if found.verdict == "pass":
-        changes |= {"verdict": "inconclusive", "exit_code": int(ExitCode.INCONCLUSIVE)}
-    return found.model_copy(update=changes)
 
 
 def _report(found: Results, folder: Path) -> None:
@@ -259,23 +250,18 @@ async def _main() -> None:
         return
     order = Order(**first)  # type: ignore[arg-type]
     sys.argv = order.command
-    source: asyncio.Queue[dict[str, object] | None] = asyncio.Queue()
-    work = asyncio.create_task(_carry_out(order, source))
-    listening = asyncio.create_task(_listen(stream, source))
+    load = _Elsewhere()
+    work = asyncio.create_task(_carry_out(order, load))
+    listening = asyncio.create_task(load.listen(stream))
     await asyncio.wait({work, listening}, return_when=asyncio.FIRST_COMPLETED)
     listening.cancel()
-    work.cancel()  # does nothing to one that is done; otherwise stdin is at its end, and nobody wants it any more
+    work.cancel()  # does nothing to one that is done; otherwise nobody wants it any more
     try:
         _send(_told(*await work))
     except BadInput as error:
         _send({"event": "refused", "message": str(error)})
     except asyncio.CancelledError:
         return
-
-
-async def _listen(stream: asyncio.StreamReader, source: asyncio.Queue[dict[str, object] | None]) -> None:
-    while (frame := await frames.read_frame(stream)) is not None:
-        await source.put(frame)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The engine's orders: what one trial's load is, as a plain value that crosses the pipe as JSON."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from bench.workload import Layout, Workload
 Retry = Literal["none", "mlflow"]
 Driver = Literal["direct", "http"]
 PATIENCE = 4
+_LONGEST_S, _LONGEST_EACH_S = 60.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,16 @@ class Job:
         return Layout(self.key, self.workload, self.writers)
 
     @property
+    def limit_s(self) -> float | None:
+        """How long the measured time may last; None where the owner ends it.
+
+        A counted load lasts until it is done, but a server that no longer answers must not hold it for ever.
+        """
+        if math.isinf(self.duration_s):
+            return None
+        return self.duration_s if self.count is None else _LONGEST_S + _LONGEST_EACH_S * self.count
+
+    @property
     def samples(self) -> Path:
         """The flat file of this process's samples."""
         return samples_path(Path(self.folder), self.part)
@@ -101,9 +113,7 @@ class Job:
                 "run_ids": tuple(raw["run_ids"]),
                 "key": TrialKey(**raw["key"]),
                 "workload": Workload(**raw["workload"]),
-                "reads": ReadTargets(**{**reads, "key": TrialKey(**reads["key"]), "run_ids": tuple(reads["run_ids"])})
-                if reads
-                else None,
+                "reads": _targets(reads) if reads else None,
             }
         )
 

@@ -98,6 +98,14 @@ def new_folder(out: Path, scenario: str, now: datetime) -> Path:
     raise BadInput(f"{out}: too many runs began in this second; try again")
 
 
+def discard(folder: Path) -> None:
+    """Remove the folder of a run that measured nothing, so that ``latest`` does not point at nothing."""
+    latest = folder.parent / "latest"
+    if latest.is_symlink() and latest.readlink() == Path(folder.name):
+        latest.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 async def run(request: Request, folder: Path, watcher: Watcher, start: loader.Loader = loader.start) -> Results:
     """Carry out a run in its folder and write results.json; ``start`` is where the load comes from.
 
@@ -133,12 +141,13 @@ async def _carry_out(request: Request, folder: Path, given: tuple[Watcher, loade
     state.facts = environment.facts(places.temp_root())
     setting = Setting(f"{folder.name}-{secrets.token_hex(3)}", request.seed, scenario, folder, start)
     http = any(trial.driver == "http" for trial in trials)
+    traces = any(scenario.workloads[trial.workload].kind == "traces" for trial in trials)
     async with AsyncExitStack() as stack:
         stands: dict[str, Stand] = {}
         for name, spec in scenario.candidates.items():
             if spec.server and spec.store in request.urls:
                 raise BadInput(f"candidate {name!r} has server settings; a server given by URL is never configured")
-            access = Access(request.urls.get(spec.store), request.sites.get(spec.store), http, request.keep)
+            access = Access(request.urls.get(spec.store), request.sites.get(spec.store), http, traces, request.keep)
             ready = await stack.enter_async_context(stand(name, spec, access, cache_folder(), watcher.say))
             stack.push_async_callback(_remove_ours, ready, watcher, state)
             _check_connections(ready, trials)

@@ -25,14 +25,15 @@ from bench.trial_record import TrialRecord
 from bench.workload import OPERATIONS, READS, Workload
 
 MOST = 10
+_FEWEST = 3  # two give an interval too, but one that decides nothing
 _SHORTEST_S = 1.0
 
 
 def cut(samples: Samples, window: Window) -> list[Window]:
     """Windows of equal length, at most `MOST`: as many as have enough operations each for a p99.
 
-    Where not even two have, as many as there may be, for rates have intervals all the same; of a load of less than
-    two seconds the whole.
+    Where not even three have, as many as have enough for a p95, a p90, a median; at last as many as there may be, for
+    rates have intervals all the same. Of a load of less than two seconds the whole.
     """
     wrote = ~np.isin(samples.operation, [OPERATIONS.index(name) for name in READS])
     judged = wrote if wrote.any() else ~wrote
@@ -40,10 +41,11 @@ def cut(samples: Samples, window: Window) -> list[Window]:
     most = min(MOST, int(window.seconds // _SHORTEST_S))
     if most < 2:
         return [window]
-    for count in range(most, 1, -1):
-        edges = np.linspace(window.begin_ns, window.end_ns, count + 1).astype(np.int64)
-        if np.histogram(starts, edges)[0].min() >= st.MIN_SAMPLES["p99"]:
-            return _between(edges)
+    for needed in ("p99", "p95", "p90", "p50"):
+        for count in range(most, min(most, _FEWEST) - 1, -1):
+            edges = np.linspace(window.begin_ns, window.end_ns, count + 1).astype(np.int64)
+            if np.histogram(starts, edges)[0].min() >= st.MIN_SAMPLES[needed]:
+                return _between(edges)
     return _between(np.linspace(window.begin_ns, window.end_ns, most + 1).astype(np.int64))
 
 
@@ -68,8 +70,6 @@ def judged_by_slices(found: Results, folder: Path, scenario: Scenario, window: W
     criteria = _criteria(found.criteria, scenario, cell)
     outcome, reason = verdict.of_candidate(cell.candidate, criteria, [cell])
     whole = verdict.of_run({cell.candidate: outcome}, None)
-    if found.run.interrupted and whole == "pass":
-        whole = "inconclusive"
     changes: dict[str, object] = {
         "cells": [cell],
         "criteria": criteria,
@@ -88,10 +88,10 @@ def _slice(record: TrialRecord, number: int, window: Window, samples: Samples, w
 
 
 def _criteria(old: Sequence[Criterion], scenario: Scenario, cell: Cell) -> list[Criterion]:
-    rules = {spec.name: spec for spec in scenario.criteria}
+    rules = {(spec.name, spec.expression): spec for spec in scenario.criteria}
     judged = []
     for one in old:
-        spec = rules[one.name]
+        spec = rules[one.name, one.expression]
         if one.field not in ROUND_FIELDS:
             judged.append(one)
             continue

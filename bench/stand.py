@@ -27,12 +27,14 @@ Door = Literal["sql", "rest"]
 class Access:
     """How a candidate is reached: the user's own database or tracking server, else private ones of ours.
 
-    ``http`` says that trials go through a tracking server; ``keep`` that our rows stay in a database of the user's.
+    ``http`` says that trials go through a tracking server, ``traces`` that some log traces; ``keep`` that our rows
+    stay in a database of the user's.
     """
 
     url: StoreUrl | None = None
     site: Site | None = None
     http: bool = False
+    traces: bool = False
     keep: bool = False
 
 

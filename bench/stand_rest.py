@@ -13,10 +13,10 @@ from bench.integrity import Expected, Tally, read_back
 from bench.integrity.run_audit import run_row
 from bench.job import ReadTargets
 from bench.outcome import Outcome
-from bench.rest import Rest
+from bench.rest import Rest, RestFailed
 from bench.rest_rows import RestRows
 from bench.scenario import CandidateSpec, Prefill
-from bench.stand import Access, Door, Facts, Stand
+from bench.stand import Access, Door, Facts, Stand, one_line
 from bench.stores.base import Counters
 from bench.stores.tracking import RunRow
 
@@ -43,6 +43,12 @@ class RestStand(Stand):
 
     async def fill(self, wanted: Prefill, key: TrialKey, name: str) -> None:
         """As `Stand` says: one batch a run."""
+        try:
+            await self._fill(wanted, key, name)
+        except RestFailed as error:
+            raise BadInput(f"{self.rest.url}: can't be prefilled ({one_line(error)}); see its log") from error
+
+    async def _fill(self, wanted: Prefill, key: TrialKey, name: str) -> None:
         if not wanted.runs:
             return
         plan = prefill.layout(key, wanted)
@@ -77,9 +83,7 @@ class RestStand(Stand):
         """As `Stand` says: what is under way can't be seen from here."""
 
     async def read_back(self, expected: Expected) -> Tally:
-        """As `Stand` says; whole tables can't be counted, nor can rows of spans be read."""
-        if expected.layout.workload.kind == "traces":
-            raise NotImplementedError("traces and spans are compared by SQL; give --store NAME=URL as well")
+        """As `Stand` says; whole tables can't be counted."""
         rows = RestRows(self.rest, [expected.experiment_id], identity.run_name(expected.layout.key.prefix))
         return await read_back(rows, replace(expected, by_name=True))
 
@@ -89,7 +93,7 @@ class RestStand(Stand):
             return
         for experiment_id in experiments:
             async for page in self.rest.search_experiments(identity.run_name(self.ours[experiment_id])):
-                for one in page:
+                for one in [one for one in page if one["lifecycle_stage"] == "active"]:
                     await self.rest.delete_experiment(one["experiment_id"])
             await self.rest.delete_experiment(experiment_id)
             del self.ours[experiment_id]
@@ -111,6 +115,10 @@ async def open_rest(name: str, spec: CandidateSpec, access: Access, stack: Async
     """
     if access.site is None:
         raise BadInput(f"candidate {name!r}: no tracking server was given")
+    if access.traces:
+        raise BadInput(
+            f"{access.site.url}: traces and spans are compared by SQL; give --store {spec.store}=URL as well"
+        )
     rest = await stack.enter_async_context(Rest(access.site.url, access.site.headers))
     version = await rest.identify()
     facts = Facts(

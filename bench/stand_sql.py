@@ -21,6 +21,7 @@ from bench.stores.tracking import RunRow, Tracking
 
 _LOOK_EVERY_S = 0.25
 _LAST_COMMIT_S = 10.0
+_LAST_REQUEST_S = 120.0  # MLflow may wait for a connection (30 s), then for SQLite's lock (20 s), more than once
 
 
 @dataclass
@@ -75,11 +76,19 @@ class SqlStand(Stand):
         return await self.store.gauges(self.session)
 
     async def finish_writing(self, expected: Expected, in_doubt: bool) -> None:
-        """As `Stand` says; the wait has a limit, since a user's database may never be quiet."""
+        """As `Stand` says; waits for the database have a limit, since a user's may never be quiet.
+
+        Raises:
+            TimeoutError: requests are still under way in our tracking server; no read-back would be of any use.
+        """
+        if in_doubt and self.server is not None:
+            async with asyncio.timeout(_LAST_REQUEST_S):
+                while await asyncio.to_thread(self.server.under_way):  # noqa: ASYNC110
+                    await asyncio.sleep(_LOOK_EVERY_S)  # no event tells it
         deadline = time.monotonic() + _LAST_COMMIT_S
         left = self.store.writers_left
         while in_doubt and await left(self.session, expected.by_name) and time.monotonic() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_EVERY_S)  # no event tells it
+            await asyncio.sleep(_LOOK_EVERY_S)
         await self.session.rollback()
         if expected.layout.workload.kind == "bulk":
             await self.tracking.rebuild_latest(expected.layout.key.prefix)

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from bench import servers
+from bench import removal, servers
 from bench.errors import BadInput
+from bench.identity import EPOCH_MS
 from bench.rest import Rest
 from bench.scenario import CandidateSpec
 from bench.scratch import scratch_folder
 from bench.servers import databases, places, tracking
-from bench.site import Site
 from bench.stand import Access, Echo, Stand
 from bench.stand_rest import open_rest, their_facts
 from bench.stand_sql import SqlStand, as_bad_input, facts_of
@@ -38,7 +38,7 @@ async def stand(name: str, spec: CandidateSpec, access: Access, cache: Path, ech
             return
         ready = await _open_store(name, spec, access, (stack, cache, echo))
         if access.http:
-            await _open_site(ready, access.site, stack, echo)
+            await _open_site(ready, access, stack, echo)
         yield ready
 
 
@@ -70,11 +70,13 @@ async def _open_store(
     return ready
 
 
-async def _open_site(ready: SqlStand, given: Site | None, stack: AsyncExitStack, echo: Echo) -> None:
+async def _open_site(ready: SqlStand, access: Access, stack: AsyncExitStack, echo: Echo) -> None:
     """Put a tracking server in front of a store: one of ours, unless the user gave theirs."""
+    given = access.site
     if given is not None:
         async with Rest(given.url, given.headers) as rest:
-            ready.site, ready.site_facts = given, their_facts(await rest.identify())
+            ready.site, ready.site_facts = given, their_facts(await rest.identify(access.traces))
+            await _check_it_serves(ready, rest)
         return
     settings = tracking.TrackingSettings(**ready.spec.tracking.model_dump())
     echo(f"{ready.name}: starting an MLflow server ({settings})")
@@ -87,6 +89,23 @@ async def _open_site(ready: SqlStand, given: Site | None, stack: AsyncExitStack,
         "pool": f"{settings.connections // settings.workers} connections a worker at most",
         "authentication": "basic-auth" if settings.authentication else "off",
     }
+
+
+async def _check_it_serves(ready: SqlStand, rest: Rest) -> None:
+    """Refuse a tracking server that stands in front of another database: an experiment made here must show there.
+
+    Raises:
+        BadInput: it does not.
+    """
+    prefix = secrets.token_hex(6)
+    name = f"trackbench-{prefix}-looked-for"
+    experiment_id = await ready.tracking.create_experiment(name, ready.artifact_root, EPOCH_MS)
+    try:
+        shown = [one["experiment_id"] async for page in rest.search_experiments(name) for one in page]
+    finally:
+        await removal.remove(ready.session, experiment_id, prefix)
+    if shown != [str(experiment_id)]:
+        raise BadInput(f"{rest.url}: does not serve {ready.store.url}; give the tracking server of that database")
 
 
 async def _private(name: str, spec: CandidateSpec, stack: AsyncExitStack, echo: Echo) -> tuple[StoreUrl, str]:

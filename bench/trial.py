@@ -1,7 +1,8 @@
 """One trial: set up, load, read back, remove. It leaves samples, ledgers and trial.json in its folder."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ from bench.workload import OPERATIONS, Layout, Workload
 
 GENERATOR_LIMIT = 0.7  # share of a core above which the generator may be what limits
 _GAUGE_EVERY_S = 0.25
+_AGAIN, _AGAIN_S = 8, 5.0  # how often a doubtful read-back is repeated, and after how long
 _DOUBTFUL = (Outcome.RESERVED, Outcome.INFO)
 
 
@@ -58,6 +60,7 @@ class _Load:
 
     window: Window
     epochs: dict[int, int]
+    began_ns: int  # time 0 on our own clock
     generator: Generator
     retried: dict[str, int]
 
@@ -113,7 +116,7 @@ async def _measure(trial: Trial, setting: Setting, stand: Stand, layout: Layout,
     return {
         **figures(taken, load.window, layout.workload, load.retried),
         **seen,
-        **await _check(stand, job),
+        **await _check(stand, job, load.generator.lost_parts),
         "runs_unfinished": _unfinished(trial, layout.workload, taken),
         "generator": load.generator,
     }
@@ -128,7 +131,7 @@ def _job(trial: Trial, setting: Setting, stand: Stand, layout: Layout, made: tup
     experiment_id, folder, run_ids = made
     return Job(
         driver=trial.driver,
-        url=stand.url,
+        url=stand.url if trial.driver == "direct" else None,
         site=stand.site if trial.driver == "http" else None,
         session_options=stand.spec.session,
         key=layout.key,
@@ -161,6 +164,8 @@ def _unfinished(trial: Trial, workload: Workload, taken: samples.Samples) -> int
         return None
     first = OPERATIONS.index("create_experiment" if workload.experiments else "create_run")
     began = int(np.count_nonzero(taken.operation == first))
+    if not began:
+        return None
     last = taken.operation == OPERATIONS.index("finish_run")
     finished = int(np.count_nonzero(last & (taken.outcome == Outcome.OK)))
     if trial.count is not None:
@@ -188,7 +193,8 @@ async def _load(job: Job, setting: Setting, stand: Stand) -> tuple[_Load, dict[s
         referee["connections_share"] = peaks["connections"] / stand.facts.connections
     seen: dict[str, Any] = {"referee": referee}
     if job.driver == "http":
-        seen["availability"] = probes.result() if probes is not None else None
+        window = load.began_ns + load.window.begin_ns, load.began_ns + load.window.end_ns
+        seen["availability"] = probes.result(*window) if probes is not None else None
         if stand.server is not None and met is not None:
             seen["server_errors"] = dict(stand.server.errors() - met)
     return load, seen
@@ -210,6 +216,7 @@ async def _drive(job: Job, start: loader.Loader) -> _Load:
         LoadFailed: it could not connect, or ended without its last frame.
     """
     epochs: dict[int, int] = {}
+    began_ns = 0
     end: dict[str, Any] | None = None
     async with start(job) as load:
         async for frame in load.frames():
@@ -217,6 +224,7 @@ async def _drive(job: Job, start: loader.Loader) -> _Load:
                 message = f"writers could not connect ({frame['error']}): {frame['message']}"
                 raise LoadFailed(message, epochs)
             if frame["event"] == "ready":
+                began_ns = began_ns or time.perf_counter_ns()
                 epochs[int(str(frame.get("part", 0)))] = int(str(frame["epoch_ns"]))
             if frame["event"] == "end":
                 end = cast(dict[str, Any], frame)
@@ -233,7 +241,7 @@ async def _drive(job: Job, start: loader.Loader) -> _Load:
         lost_parts=end.get("lost_parts", 0),
         reason=f"it used {end['cpu_share']:.0%} of a core, above {GENERATOR_LIMIT:.0%}" if saturated else None,
     )
-    return _Load(Window(end["begin_ns"], end["end_ns"]), epochs, generator, end["retried"])
+    return _Load(Window(end["begin_ns"], end["end_ns"]), epochs, began_ns, generator, end["retried"])
 
 
 async def _watch_gauges(stand: Stand, peaks: dict[str, float], over: asyncio.Event) -> None:
@@ -244,21 +252,45 @@ async def _watch_gauges(stand: Stand, peaks: dict[str, float], over: asyncio.Eve
             await asyncio.wait_for(over.wait(), _GAUGE_EVERY_S)
 
 
-async def _check(stand: Stand, job: Job) -> dict[str, Integrity]:
+async def _check(stand: Stand, job: Job, lost_parts: int = 0) -> dict[str, Integrity]:
     """Read everything back through the stand's own door, and after an HTTP trial over REST as well."""
-    layout, folder = job.layout, Path(job.folder)
-    statuses = [ledger.load(folder, writer) for writer in range(layout.writers)]
-    expected = Expected(layout, statuses, job.experiment_id, by_name=job.driver == "http")
-    in_doubt = any(bool(np.isin(status, _DOUBTFUL).any()) for status in statuses)
+    key = job.key
+    first = _expected(job)
+    in_doubt = lost_parts > 0 or any(bool(np.isin(status, _DOUBTFUL).any()) for status in first.statuses)
     try:
-        await stand.finish_writing(expected, in_doubt)
+        await stand.finish_writing(first, in_doubt)
     except Exception as error:
         return {"integrity": _broke_down(error, stand.door)}
-    found = {"integrity": await _judged(stand.read_back(expected), stand.door)}
-    if job.site is not None and stand.url is not None and layout.workload.kind != "traces":
+    found = {"integrity": await _settled(lambda: stand.read_back(_expected(job)), stand.door, in_doubt)}
+    if job.site is not None and stand.door != "rest" and job.workload.kind != "traces":
         async with Rest(job.site.url, job.site.headers) as rest:
-            rows = RestRows(rest, [job.experiment_id], run_name(layout.key.prefix))
-            found["integrity_rest"] = await _judged(read_back(rows, expected), "rest")
+
+            def again() -> Awaitable[Tally]:
+                return read_back(RestRows(rest, [job.experiment_id], run_name(key.prefix)), _expected(job))
+
+            found["integrity_rest"] = await _settled(again, "rest", in_doubt)
+    return found
+
+
+def _expected(job: Job) -> Expected:
+    """What the ledgers say now: a load process that was given up may still be writing to them."""
+    statuses = [ledger.load(Path(job.folder), writer) for writer in range(job.writers)]
+    return Expected(job.layout, statuses, job.experiment_id, by_name=job.driver == "http")
+
+
+async def _settled(check: Callable[[], Awaitable[Tally]], door: Door, in_doubt: bool) -> Integrity:
+    """What a check found; while writes are in doubt, only what it finds twice is held to be broken.
+
+    A server that is not ours may carry out a request that its client has long given up.
+    """
+    found = await _judged(check(), door)
+    for _ in range(_AGAIN if in_doubt else 0):
+        if not found.broken:
+            break
+        await asyncio.sleep(_AGAIN_S)
+        before, found = found, await _judged(check(), door)
+        if found == before:
+            break
     return found
 
 

@@ -82,6 +82,11 @@ class Writer:
             if self._tracking is not None:
                 await self._tracking.session.close()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping
+
     def stop(self) -> None:
         """End after the operation in flight."""
         self._stopping = True
@@ -320,9 +325,11 @@ class Writer:
 
     async def _back_off(self, attempts: int) -> None:
         """Wait as urllib3 does for MLflow's client: not before the first retry, then twice as long each time."""
-        pause = 0 if attempts == 1 else min(_MLFLOW_LONGEST, _MLFLOW_BACKOFF * 2 ** (attempts - 1))
+        if attempts == 1:
+            return
+        pause = min(_MLFLOW_LONGEST, _MLFLOW_BACKOFF * 2 ** (attempts - 1)) + random.uniform(0, _MLFLOW_JITTER)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopped.wait(), pause + random.uniform(0, _MLFLOW_JITTER))
+            await asyncio.wait_for(self._stopped.wait(), pause)
 
     def _may_retry(self, kind: ErrorKind, attempts: int) -> bool:
         wanted = self._job.retry == "mlflow" and kind.is_lock and attempts <= _MLFLOW_RETRIES

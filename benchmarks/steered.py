@@ -1,6 +1,7 @@
 """The Locust of `benchmarks.steering`: it steers an engine through one load, and says when that was measured.
 
-The job comes on stdin as JSON; {"begin_ns", "end_ns"} of the monotonic clock goes to stdout.
+The job comes on stdin as JSON; {"begin_ns", "end_ns", "engine_share", "locust_share"} goes to stdout: times
+of the monotonic clock, and what each used of a core.
 """
 
 import json
@@ -27,12 +28,15 @@ def main() -> None:
     runner.start(job.writers, spawn_rate=100)
     runner.spawning_greenlet.join()
     gevent.sleep(WARMUP_S)
-    begin = time.perf_counter_ns()
+    part.measure()
+    begin, cpu = time.perf_counter_ns(), time.process_time()
     gevent.sleep(SECONDS)
-    end = time.perf_counter_ns()
-    part.end()
+    end, used = time.perf_counter_ns(), time.process_time() - cpu
+    share = part.end().cpu_share
     runner.quit()
-    sys.stdout.write(json.dumps({"begin_ns": begin, "end_ns": end}))
+    sys.stdout.write(
+        json.dumps({"begin_ns": begin, "end_ns": end, "engine_share": share, "locust_share": used / SECONDS})
+    )
 
 
 if __name__ == "__main__":

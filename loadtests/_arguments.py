@@ -90,8 +90,11 @@ def read(parsed: Any, host: str | None) -> Options:
     Raises:
         BadInput: a value that can't be, or two that don't go together.
     """
-    store = _checked(_store, parsed.store)
-    tracking = _checked(_tracking_url, parsed.tracking_url or host or "")
+    store = str(parsed.store)
+    if "=" in store:  # from the command line, the parser has kept the URL, and left the name
+        raise BadInput("the web interface takes the plain name of a store; give its URL on the command line")
+    store = _checked(_store, store)
+    tracking = _checked(_server, parsed.tracking_url or host or "")
     return Options(
         scenario=_scenario(parsed.scenario),
         store=store,
@@ -105,7 +108,10 @@ def read(parsed: Any, host: str | None) -> Options:
 
 def without_login(url: str) -> str:
     """A URL without user and password; the whole one is remembered under it."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no URL, and so no login that would be of use
+        return hide_password(url)
     shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     if shown != url:
         _secrets[shown] = url
@@ -148,22 +154,26 @@ def _store(text: str) -> str:
 
 
 def _tracking_url(text: str) -> str:
-    if not text:
-        return ""
+    """The option on the command line; only there may it name a variable of the environment."""
     if text.startswith("env:"):
         variable = text.removeprefix("env:")
         text = os.environ.get(variable, "")
         if not text:
             raise argparse.ArgumentTypeError(f"--tracking-url env:{variable}: {variable} is not set; export it")
+    return _server(text)
+
+
+def _server(text: str) -> str:
+    if not text:
+        return ""
     try:
         parts = urlsplit(text)
         ok = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         ok = False
     if not ok:
-        raise argparse.ArgumentTypeError(
-            f"--tracking-url {hide_password(text)!r}: not the URL of a server; write http://host:port"
-        )
+        # Whatever it is, it may be secret: a variable's value, or a URL whose password can't be told from the rest.
+        raise argparse.ArgumentTypeError("--tracking-url: not the URL of a server; write http://host:port")
     return without_login(text.rstrip("/"))
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import sys
+import time
 from collections import deque
 from typing import Any
 
@@ -15,14 +16,17 @@ from bench.errors import BadInput, ExitCode
 from bench.host import Order
 from bench.scenario import known
 from bench.workload import Kind
-from loadtests import _arguments, _shapes
+from loadtests import _arguments
 from loadtests._arguments import Options
 from loadtests._crew import Crew
+from loadtests._host import Gone
 from loadtests._session import Session, Stage
 
 _log = logging.getLogger("trackbench")
 _LINES = 50
 DEFAULT_USER = "LogMetricUser"
+FORM_FIELDS = frozenset({"scenario", "store", "tracking_url", "host", "warmup", "seed"})  # what the web page may say
+_EARLY_S = 1.0  # a load that ends so much before its time was cut short; Locust's timers are not exact
 
 
 class Conductor:
@@ -39,6 +43,13 @@ class Conductor:
         self._options = options
         self._scenarios = {*known(), str(options.scenario)}  # what the web interface may name
         self._quitting = False
+        self._interrupted = False
+        self._began = 0.0  # on the monotonic clock: when Locust began the test
+
+    @property
+    def unattended(self) -> bool:
+        """Whether the test begins by itself, and somebody waits for the exit code."""
+        return self.environment.web_ui is None or bool(self._options.autostart)
 
     # What is wanted
 
@@ -56,7 +67,7 @@ class Conductor:
         self.lines.clear()
         try:
             self._prepare(users, form or {})
-        except BadInput as error:
+        except (BadInput, Gone) as error:
             self.refusal = str(error)
             raise
 
@@ -80,8 +91,11 @@ class Conductor:
     def _order(self, options: Options, user: Any, users: int) -> Order:
         kind: Kind = user.kind
         direct = user.__name__.startswith("Direct")
-        if direct and options.tracking_url is not None:
-            raise BadInput(f"{user.__name__} writes into a store, not over HTTP: take --tracking-url and --host away")
+        if direct and options.tracking_url is not None and options.url is None:
+            raise BadInput(
+                f"{user.__name__} writes into a store, not over HTTP: give it with --store NAME=URL, "
+                "or take --tracking-url and --host away"
+            )
         if not 1 <= users <= _arguments.MAX_USERS:
             raise BadInput(f"{users} users: must be from 1 to {_arguments.MAX_USERS}; give a number with -u")
         return Order(
@@ -90,7 +104,7 @@ class Conductor:
             kind=kind,
             store=options.store,
             url=options.url,
-            tracking_url=options.tracking_url,
+            tracking_url=None if direct else options.tracking_url,
             users=users,
             identities=self._crew.identities(users),
             warmup_s=options.warmup_s,
@@ -107,18 +121,31 @@ class Conductor:
 
     def test_start(self, **_: Any) -> None:
         """Every part of the load begins before the first user does. On refusal nothing begins."""
+        self._forget_logins()
+        self._began, self._interrupted = time.monotonic(), False
         try:
             if self.session is None or self.session.stage is not Stage.READY:
                 self.prepare(self._options.num_users or 1)  # begun by hand: a key, or another program
             assert self.session is not None
             self.session.begin()
-        except BadInput as error:
+        except (BadInput, Gone) as error:
             self.refuse(error)
 
-    def refuse(self, error: BadInput) -> None:
+    def _forget_logins(self) -> None:
+        """The web interface's form may have put a URL with a password where pages and workers would see it."""
+        options = self._options
+        self.environment.host = options.host = _arguments.without_login(self.environment.host or "") or None
+        options.tracking_url = _arguments.without_login(options.tracking_url or "")
+
+    def refuse(self, error: Exception) -> None:
         """Say what is wrong, and let nothing begin: the caller, who is about to start users, never goes on."""
         self.refusal = str(error)
         _log.error("%s", error)
+        if self.session is not None:
+            self.session.abandon()
+        if self.unattended:
+            code = ExitCode.BAD_INPUT if isinstance(error, BadInput) else ExitCode.INCONCLUSIVE
+            self.environment.process_exit_code = self.exit_code = code
         gevent.spawn(self._stop)
         Event().wait()
 
@@ -128,43 +155,59 @@ class Conductor:
 
     def _stop(self) -> None:
         runner = self.environment.runner
+        web_ui: Any = self.environment.web_ui
         if runner is None:
             return
-        if self.environment.web_ui is None:
+        if web_ui is None:
             runner.quit()
-        else:
-            runner.stop()
+            return
+        runner.stop()
+        if self._options.autostart and self._options.autoquit != -1:
+            gevent.sleep(self._options.autoquit)
+            runner.quit()
+            web_ui.stop()
 
-    def spawning_complete(self, **_: Any) -> None:
+    def spawning_complete(self, user_count: int, **_: Any) -> None:
         """All users are there."""
         if self.session is not None:
-            self.session.all_users_are_there()
+            self.session.all_users_are_there(user_count)
 
     def test_stopping(self, **_: Any) -> None:
         """Before Locust stops a user, the load ends in order: no request is cut off."""
-        if self.session is not None:
-            self.session.end(interrupted=self._quitting and bool(self._options.run_time))
+        self._end()
+
+    def _end(self) -> None:
+        session = self.session
+        if session is None or session.stage is not Stage.RUNNING:
+            return
+        # Ctrl-C reaches the main greenlet: with a shape Locust stops the test there, and quits only afterwards.
+        by_user = self._quitting or gevent.getcurrent().parent is None
+        self._interrupted = by_user and self._is_early(time.monotonic())
+        shape: Any = self.environment.shape_class
+        session.end(self._interrupted, None if shape is None else getattr(shape, "name", type(shape).__name__))
+
+    def _is_early(self, now: float) -> bool:
+        """Whether the time that was asked for, if any, isn't over; a shape has that time too."""
+        run_time = self._options.run_time
+        return bool(run_time) and now - self._began < float(run_time) - _EARLY_S
 
     def quitting(self, **_: Any) -> None:
         """Everything is in: judge, and give the exit code of ``trackbench run``."""
         self._quitting = True
-        session, runner = self.session, self.environment.runner
-        interrupted = session is not None and session.stage is Stage.RUNNING and bool(self._options.run_time)
-        if session is not None and session.stage is Stage.RUNNING and runner is not None:
-            session.end(interrupted)
+        self._end()
+        session, folder = self.session, None
         if session is not None and session.stage in (Stage.PREPARING, Stage.READY):
             session.abandon()
         elif session is not None and self.refusal is None:
             result = session.judged()
-            self.exit_code = result.exit_code
-            if result.folder is not None:
-                _show(result.folder)
-        if self.refusal is not None and self.environment.web_ui is None:
-            self.exit_code = ExitCode.BAD_INPUT
-        if interrupted:
+            self.exit_code, folder = result.exit_code, result.folder
+        if self._interrupted:
             by_signal = gevent.getcurrent().parent is not None  # Locust handles SIGTERM in a greenlet, Ctrl-C in main
             self.exit_code = ExitCode.TERMINATED if by_signal else ExitCode.INTERRUPTED
-        self.environment.process_exit_code = self.exit_code
+        if self.exit_code is not None:
+            self.environment.process_exit_code = self.exit_code
+        if folder is not None:
+            _show(folder)
 
     @property
     def is_running(self) -> bool:
@@ -180,7 +223,8 @@ class _Merged:
         self._options, self._form = options, form
 
     def __getattr__(self, name: str) -> Any:
-        return self._form.get(name, getattr(self._options, name))
+        option = getattr(self._options, name)
+        return self._form.get(name, option) if name in FORM_FIELDS else option
 
 
 def _show(folder: Any) -> None:
@@ -193,9 +237,3 @@ def _show(folder: Any) -> None:
     with contextlib.suppress(BadInput):
         render(read(folder), Console())
         Console().print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
-
-
-def check_shape(name: str, run_time: float | None) -> None:
-    """Refuse a shape that has nothing to scale with."""
-    if name != "none":
-        _shapes.check(name, run_time)

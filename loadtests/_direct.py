@@ -3,8 +3,6 @@
 A driver inside gevent would measure gevent (a query of 0.15 ms reads 5 ms there), so users only steer.
 """
 
-import logging
-
 from locust import User, task
 from locust.env import Environment
 from locust.exception import StopUser
@@ -12,7 +10,6 @@ from locust.exception import StopUser
 from bench.workload import Kind
 from loadtests._part import DirectPart, steered
 
-_log = logging.getLogger(__name__)
 _FOR_EVER_S = 1e9
 
 
@@ -29,8 +26,7 @@ class SteeringUser(User):
     def on_start(self) -> None:
         """One writer more."""
         part = steered(self.environment)
-        if not part.enter():
-            _log.warning("no writer is left for another %s: the trial has %d here", type(self).__name__, part.job.block)
+        if not part.enter(type(self).__name__):
             raise StopUser
         self._part = part
 

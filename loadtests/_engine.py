@@ -7,7 +7,9 @@ import gc
 import json
 import logging
 import os
+import resource
 import sys
+from contextlib import suppress
 
 import gevent
 import gevent.os
@@ -46,12 +48,13 @@ class Engine:
                 load.seated.wait(TICK_S)
             if job.active and len(load.unreachable) == job.active:
                 self._send({"event": "failed", "error": ErrorKind.CONNECTION.label, "message": load.unreachable[0]})
-                load.close()
                 return
             Measurement(load, self._send).run()
         finally:
             orders.kill()
+            load.stop()  # also lets go of users that still wait for the start
             self._runner.quit()
+            load.close()
 
     def _steer(self, users: int) -> None:
         """So many users from now on, at once and not one a second."""
@@ -94,9 +97,18 @@ def _exactly(source: int, size: int) -> bytes | None:
     return found
 
 
+def _open_many_files() -> None:
+    """Each writer has a connection and a ledger: as many files as the system lets this process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):  # macOS names no limit here, and has one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main() -> None:
     """Obey until the job is done or stdin ends."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    _open_many_files()
     frames = os.dup(_STDOUT)
     os.dup2(_STDERR, _STDOUT)  # nothing but frames may reach the owner
     gevent.os.make_nonblocking(_STDIN)

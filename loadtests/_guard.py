@@ -6,12 +6,17 @@ and so are those that name a host which is not this one (a foreign name that res
 
 import ipaddress
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
 _FORBIDDEN = 403
+_CORS = "access-control-"
 
 
 def is_ours(host: str, names: Collection[str]) -> bool:
@@ -50,7 +55,19 @@ def guard(app: Flask, web_host: str) -> None:
 
     @app.after_request
     def close(response: Response) -> Response:
-        response.headers.pop("Access-Control-Allow-Origin", None)
         response.headers["X-Frame-Options"] = "SAMEORIGIN"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
+
+    open_to_all = app.wsgi_app
+
+    def ours_only(environ: "WSGIEnvironment", start_response: "StartResponse") -> "Iterable[bytes]":
+        """Outside of Flask, since Locust's own CORS would add its headers again after `close`."""
+
+        def start(status: str, headers: list[tuple[str, str]], error: Any = None) -> Any:
+            kept = [(name, value) for name, value in headers if not name.lower().startswith(_CORS)]
+            return start_response(status, kept, error)
+
+        return open_to_all(environ, start)
+
+    app.wsgi_app = ours_only  # type: ignore[method-assign]

@@ -15,6 +15,7 @@ from bench.job import Job
 from bench.scenario import CriterionSpec
 from loadtests._child import Child, Frame
 
+_GONE = "the run's own process is gone; see what it said on stderr"
 _STOPS_S = 60.0  # how long servers may take to end
 
 
@@ -38,11 +39,15 @@ class Result:
     criteria: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Host:
-    """One run. It is gone when this process is."""
+class Gone(Exception):
+    """The run's process ended before it should: a defect of ours, or somebody killed it."""
 
-    def __init__(self, order: Order, say: Callable[[str], None]) -> None:
-        self._say = say
+
+class Host:
+    """One run. It is gone when this process is; if it goes before that, and without a result, ``gone`` hears why."""
+
+    def __init__(self, order: Order, say: Callable[[str], None], gone: Callable[[str], None]) -> None:
+        self._say, self._gone = say, gone
         self._offer: AsyncResult[Any] = AsyncResult()
         self._result: AsyncResult[Any] = AsyncResult()
         self._child = Child("bench.host", sys.stderr.fileno())
@@ -54,6 +59,7 @@ class Host:
 
         Raises:
             BadInput: what was asked for can't be.
+            Gone: the run's process ended.
         """
         return cast(Offer, self._offer.get())
 
@@ -66,7 +72,8 @@ class Host:
         return cast(Result, self._result.get())
 
     def abandon(self) -> None:
-        """Nobody wants the run any more: it ends, and what it started with it."""
+        """Nobody wants the run any more: it ends, with all that it started, and leaves no folder."""
+        self._child.send({"event": "dropped"})
         self._child.end(_STOPS_S)
 
     def _read(self) -> None:
@@ -81,13 +88,14 @@ class Host:
             elif frame["event"] == "result":
                 told = {name: frame[name] for name in ("exit_code", "verdict", "reason", "criteria")}
                 self._result.set(Result(**told, folder=Path(frame["folder"])))
-        self._refuse("the run's own process is gone; see above")
+        if not self._offer.ready():
+            self._offer.set_exception(Gone(_GONE))
+        if not self._result.ready():
+            self._result.set(Result(ExitCode.INCONCLUSIVE, "inconclusive", _GONE))
+            self._gone(_GONE)
         self._child.end(_STOPS_S)
 
     def _refuse(self, message: str) -> None:
-        """Both who waits for the offer and who waits for the result must hear of it, unless they have theirs."""
         if not self._offer.ready():
             self._offer.set_exception(BadInput(message))
-            self._result.set(Result(ExitCode.BAD_INPUT, "refused", message))
-        if not self._result.ready():
-            self._result.set(Result(ExitCode.INCONCLUSIVE, "inconclusive", message))
+        self._result.set(Result(ExitCode.BAD_INPUT, "refused", message))

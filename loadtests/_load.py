@@ -43,6 +43,7 @@ class Load:
         self._free: list[int] = []  # positions of writers without a user that have operations left
         self._finished = 0
         self._stopping = Event()
+        self._closed = False
 
     def take(self) -> HttpWriter | None:
         """A writer without a user, the first first; None if all that this process may use have one, or are done."""
@@ -81,6 +82,12 @@ class Load:
         self.faults.append(f"{type(error).__name__}: {error}")
         self.over.set()
 
+    def short(self, user: str) -> None:
+        """A user found no writer. Unless some are done with all that the job wants, the load is less than was asked."""
+        if not self._finished and not self.over.is_set():
+            self.faults.append(f"no writer is left for another {user}: there is room for {self.job.block} here")
+            self.over.set()
+
     def stop(self) -> None:
         """End each writer after the operation in flight."""
         self._stopping.set()
@@ -108,7 +115,10 @@ class Load:
             writer.retried.clear()
 
     def close(self) -> None:
-        """Nobody will take a writer again."""
+        """Nobody will take a writer again; a second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         for writer in self._writers:
             writer.close()
         self._recorder.close()
@@ -156,7 +166,7 @@ class Measurement:
         self._report()
         self._writes = 0
         begun, cpu = now(), time.process_time()
-        over.wait(None if job.count is not None or job.duration_s == float("inf") else job.duration_s)
+        over.wait(job.limit_s)
         patient = begun + job.duration_s * PATIENCE * 1e9
         while not over.is_set() and self._writes < job.min_writes and now() < patient:
             over.wait(TICK_S)

@@ -5,8 +5,8 @@ master -> worker   JOB      {"job", "scenario", "digest", "source"}: your part o
                    END      let operations in flight end, then say how it went
                    DROP     the load is over, whatever its state
 worker -> master   TAKEN    {"part", "refused", "clocks"}: begun, or why not
-                   TICKS    {"part", "seconds": {second: totals}}: what ended since the last time
-                   BROKE    {"part", "why"}: the load can't go on
+                   TICKS    {"seconds": {second: totals}}: what ended since the last time
+                   BROKE    {"why"}: the load can't go on
                    ENDED    an `Ending`, after the last ticks
 """
 

@@ -126,6 +126,7 @@ class HttpPart:
         self._environment = environment
         self._told, self._broke = told, broke
         self._end: Frame | None = None
+        self._ending = False
         self._begun = time.perf_counter(), time.process_time()
         self._load = Load(job)
         _users.attach(environment, self._load)
@@ -137,6 +138,8 @@ class HttpPart:
             self._told(int(time.time()), frame)
         elif frame["event"] == "end":
             self._end = frame
+            if frame["faults"] and not self._ending:
+                self._broke(str(frame["faults"][0]))
 
     def measure(self) -> None:
         """The measured time begins."""
@@ -147,6 +150,7 @@ class HttpPart:
         """Let each operation in flight end, and close every file."""
         since, cpu = self._begun
         share = (time.process_time() - cpu) / max(time.perf_counter() - since, 1e-9)
+        self._ending = True
         self._load.over.set()
         self._work.join(self.job.timeout_s + _PATIENCE_S)
         if self._end is None:
@@ -169,6 +173,7 @@ class DirectPart:
         self.job = job
         self._told, self._broke = told, broke
         self._writers = 0
+        self._short = False  # a user found no writer
         self._operations = 0  # told in ticks so far
         self._end: Frame | None = None
         self._error: str | None = None
@@ -179,9 +184,12 @@ class DirectPart:
         self._begun = self._cpu()
         self._reader = gevent.spawn(self._read)
 
-    def enter(self) -> bool:
-        """One more writer; false if this process has no identity left for it."""
+    def enter(self, user: str) -> bool:
+        """One more writer; false if this process has no identity left for it, and the load can't go on then."""
         if self._writers >= self.job.block:
+            if not self._short:
+                self._short = True
+                self._broke(f"no writer is left for another {user}: there is room for {self.job.block} here")
             return False
         self._writers += 1
         self._engine.send({"writers": self._writers})
@@ -191,11 +199,6 @@ class DirectPart:
         """One fewer."""
         self._writers -= 1
         self._engine.send({"writers": self._writers})
-
-    @property
-    def writers(self) -> int:
-        """How many the users want."""
-        return self._writers
 
     def measure(self) -> None:
         """The measured time begins."""

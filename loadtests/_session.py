@@ -17,6 +17,7 @@ from loadtests._live import Live
 from loadtests._part import Ending
 
 _log = logging.getLogger(__name__)
+_NEVER_MEASURED = "the load ended before its measured time began; give it longer (-t) or less --warmup"
 
 
 class Stage(StrEnum):
@@ -43,7 +44,8 @@ class Session:
         self._crew, self._broke = crew, broke
         self._faults: list[str] = []
         self._epoch = self._measured = 0  # on the monotonic clock; 0: not yet
-        self._host = Host(order, say)
+        self._users: list[int] = []  # how many there were, one after the other
+        self._host = Host(order, say, self._fault)
 
     def prepare(self) -> None:
         """Until servers, schema and prefill are there.
@@ -62,7 +64,7 @@ class Session:
         """Give every process that runs users its part of the load.
 
         Raises:
-            BadInput: a worker can't take part; nothing is left then.
+            BadInput: a worker can't take part; the session is then to be abandoned.
         """
         assert self.offer is not None
         self._epoch = time.perf_counter_ns()
@@ -72,7 +74,6 @@ class Session:
             self._crew.begin(self.offer.job, (self.order.scenario, text), self._told, self._fault, self._began)
         except BadInput as error:
             self.result = Result(ExitCode.BAD_INPUT, "refused", str(error))
-            self.abandon()
             raise
         self.stage = Stage.RUNNING
 
@@ -84,13 +85,17 @@ class Session:
         self.live.add(second, tick)
 
     def _fault(self, why: str) -> None:
+        if self.stage in (Stage.PREPARING, Stage.OVER):  # who prepares it hears of it, and afterwards nobody need
+            return
         _log.error("Trackbench: %s", why)
         self._faults.append(why)
         if self.stage is Stage.RUNNING:
             gevent.spawn(self._broke)
 
-    def all_users_are_there(self) -> None:
+    def all_users_are_there(self, users: int) -> None:
         """The warm-up begins, unless it has: Locust says this after each change of the number of users."""
+        if self.stage is Stage.RUNNING:
+            self._users.append(users)
         if self.stage is Stage.RUNNING and not self._measured and self.offer is not None:
             self._measured = -1
             gevent.spawn_later(self.offer.job.warmup_s, self._measure)
@@ -101,21 +106,26 @@ class Session:
             self.live.measure(time.time())
             self._crew.measure()
 
-    def end(self, interrupted: bool = False) -> None:
-        """Let operations in flight end, then have everything read back and judged; `judged` waits for that."""
+    def end(self, interrupted: bool = False, shape: str | None = None) -> None:
+        """Let operations in flight end, then have everything read back and judged; `judged` waits for that.
+
+        ``shape`` is the name of the load shape that decided how many users there were, if one did.
+        """
         if self.stage is not Stage.RUNNING or self.live is None:
             return
         self.stage = Stage.ENDING
         ended = time.perf_counter_ns()
         self.live.stop(time.time())
         endings, self.lost = self._crew.end()
-        self._host.tell(self._last_frame(endings, ended) | {"interrupted": interrupted})
+        notes = notes_on(self.order.users, self._users, shape)
+        self._host.tell(self._last_frame(endings, ended) | {"interrupted": interrupted, "notes": notes})
         self.stage = Stage.JUDGING
         gevent.spawn(self.judged)
 
     def _last_frame(self, endings: list[Ending], ended: int) -> Frame:
         begun = self._measured if self._measured > 0 else ended
         errors = [ending.error for ending in endings if ending.error]
+        late = [] if self._measured > 0 else [_NEVER_MEASURED]
         retried: Counter[str] = sum((Counter(ending.retried) for ending in endings), Counter())
         return {
             "event": "end",
@@ -124,7 +134,7 @@ class Session:
             "cpu_share": max((ending.cpu_share for ending in endings), default=0.0),
             "loop_lag_p99_ms": max((ending.loop_lag_p99_ms for ending in endings), default=0.0),
             "retried": dict(retried),
-            "faults": [*errors, *self._faults, *(fault for ending in endings for fault in ending.faults)],
+            "faults": [*errors, *self._faults, *(fault for ending in endings for fault in ending.faults), *late],
             "lost_parts": self.lost,
         }
 
@@ -140,3 +150,20 @@ class Session:
         self.stage = Stage.OVER
         self._crew.abandon()
         self._host.abandon()
+
+
+def notes_on(wanted: int, users: list[int], shape: str | None) -> list[str]:
+    """What a reader of the result must know if not all of the ``wanted`` users ran all the time.
+
+    ``users`` are the numbers of users that there were, one after the other.
+    """
+    low, high = min(users, default=0), max(users, default=0)
+    if shape is not None:
+        return [
+            f"Load shape {shape}: from {low} to {high} users over time, where the concurrency is said to be {wanted}."
+        ]
+    if users and (low, high) != (wanted, wanted):
+        return [
+            f"The number of users was changed during the load: from {low} to {high}, where {wanted} were asked for."
+        ]
+    return []

@@ -9,18 +9,22 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request, send_file
 from locust.util.timespan import parse_timespan
 from locust.web import WebUI
+from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 
 from bench.errors import BadInput
 from bench.judge.statistics import MIN_SAMPLES, QUANTILES
 from loadtests import _shapes
-from loadtests._conductor import DEFAULT_USER, Conductor
+from loadtests._arguments import without_login
+from loadtests._conductor import DEFAULT_USER, FORM_FIELDS, Conductor
 from loadtests._guard import guard
+from loadtests._host import Gone
 from loadtests._live import Operations, Totals
 from loadtests._session import Session
 from loadtests._standing import at_the_end, so_far
 
 _FOLDER = Path(__file__).parent / "_web"
 _KEY = "trackbench"
+_LOCUSTS = frozenset({"user_count", "spawn_rate", "run_time", "user_classes", "shape_class", "profile"})
 _COLUMNS = {
     "store": "Store",
     "operation": "Operation",
@@ -63,7 +67,7 @@ def _adjust(web_ui: WebUI) -> None:
 
     def arguments() -> None:
         update_arguments()
-        host = web_ui.environment.host or ""  # not that of a user class, which stands for a server of ours
+        host = without_login(web_ui.environment.host or "")  # not a user class's, which stands for a server of ours
         web_ui.template_args |= {
             "shape_use_common_options": True,
             "host": host,
@@ -87,7 +91,10 @@ def _chosen(chosen: dict[str, Any], available: dict[str, Any]) -> dict[str, Any]
 
 def _swarm(web_ui: Any, conductor: Conductor) -> Response | None:
     """Before a test begins: everything it needs is brought up, or the form says what is wrong."""
-    if request.method != "POST" or not request.path.endswith("/swarm") or conductor.is_running:
+    if request.method != "POST" or not request.path.endswith("/swarm"):
+        return None
+    request.form = allowed(request.form)  # Locust would take every option that it knows
+    if conductor.is_running:
         return None
     environment = web_ui.environment
     available: dict[str, Any] = dict(environment.available_user_classes or {})
@@ -100,9 +107,14 @@ def _swarm(web_ui: Any, conductor: Conductor) -> Response | None:
         if shape != "Default":
             _shapes.check(shape, parse_timespan(request.form.get("run_time") or "0") or options.run_time)
         conductor.prepare(int(request.form.get("user_count") or 1), dict(request.form))
-    except (BadInput, ValueError) as error:
+    except (BadInput, Gone, ValueError) as error:
         return jsonify({"success": False, "message": str(error), "host": environment.host})
     return None
+
+
+def allowed(form: MultiDict[str, str]) -> ImmutableMultiDict[str, str]:
+    """The fields of a form that may say what is run; where results go is no business of a web page."""
+    return ImmutableMultiDict([one for one in form.items(multi=True) if one[0] in _LOCUSTS or one[0] in FORM_FIELDS])
 
 
 def _add(response: Response, base: str, conductor: Conductor) -> Response:

@@ -64,11 +64,22 @@ class TrackingUser(FastHttpUser):
     def on_start(self) -> None:
         """Take a writer, connect, and wait for the start."""
         load = self._load = cast(Load, _place(self.environment, self.kind).get())
+        try:
+            seated = self._sit(load)
+        except Exception as error:  # no file left for a ledger, no room for it: nobody must wait for this user
+            _log.exception("a user could not begin")
+            load.fault(error)
+            raise StopUser from error
+        if not seated:
+            load.short(type(self).__name__)
+            raise StopUser
+        load.go.wait()
+
+    def _sit(self, load: Load) -> bool:
         assert load.job.site is not None
         writer = self._writer = load.take()
         if writer is None:
-            _log.warning("no writer is left for another %s: the job has %d here", type(self).__name__, load.job.block)
-            raise StopUser
+            return False
         connection = Connection(load.job.site.url, load.job.timeout_s)
         writer.sit(connection, self._tell)
         if load.together is not None:
@@ -79,7 +90,7 @@ class TrackingUser(FastHttpUser):
         except NotSent as error:
             problem = str(error)
         load.sat_down(problem)
-        load.go.wait()
+        return True
 
     def on_stop(self) -> None:
         """Give the writer back."""

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ _log = logging.getLogger("trackbench")
 _ANSWER_S = 15.0
 _POLL_S = 0.25
 _PATIENCE_S = 10.0  # beyond the time limit of the operation in flight
+_TOGETHER_S = 3.0  # Ctrl-C reaches master and workers at once: who leaves that shortly before is not lost
 _SPARE = 1  # parts beyond the workers there are: for one that joins late, or comes back under another name
 
 
@@ -32,6 +34,7 @@ class _Worker:
     taken: Event = field(default_factory=Event)
     refused: str | None = None
     ending: Ending | None = None
+    ended: float = 0.0  # when it said how its part ended
     lost: bool = False
 
 
@@ -75,7 +78,14 @@ class Workers:
         """
         self._job, self._scenario, self._told, self._broke, self._began = job, scenario, told, broke, began
         self._workers, self._ending = {}, False
-        for client in self._present:
+        present = self._present
+        if len(present) * self._block > job.writers:
+            known = job.writers // self._block - _SPARE
+            raise BadInput(
+                f"{len(present)} workers are there, and the test was prepared for {known}: "
+                f"say --expect-workers {len(present)}, or start the test once all are there"
+            )
+        for client in present:
             self.enlist(client)
         workers = list(self._workers.values())
         with suppress(gevent.Timeout), gevent.Timeout(_ANSWER_S):
@@ -94,13 +104,23 @@ class Workers:
             return
         part = len(self._workers)
         if (part + 1) * self._block > self._job.writers:
-            _log.warning("worker %s: no identities are left for it, its users do nothing", client)
+            self._without_identities(client)
             return
         self._workers[client] = _Worker(client, part)
         name, text = self._scenario
         job = part_of(self._job, part, self._block)
         message = {"job": job.to_json(), "scenario": name, "digest": say.digest(text), "source": say.source()}
         self._runner.send_message(say.JOB, message, client)
+
+    def _without_identities(self, client: str) -> None:
+        """A worker too many: where users are shared out anew, it gets some, and they could do nothing."""
+        options: Any = self._runner.environment.parsed_options
+        if options.enable_rebalancing and self._broke is not None:
+            self._broke(
+                f"worker {client} joined late, and no identities are left for its users; start with all workers"
+            )
+        else:
+            _log.warning("worker %s joined late, and takes no part: no identities are left for it", client)
 
     def _on_taken(self, msg: Any, **_: Any) -> None:
         if (worker := self._workers.get(msg.node_id)) is None or self._began is None:
@@ -121,7 +141,7 @@ class Workers:
 
     def _on_ended(self, msg: Any, **_: Any) -> None:
         if (worker := self._workers.get(msg.node_id)) is not None:
-            worker.ending = Ending(**msg.data)
+            worker.ending, worker.ended = Ending(**msg.data), time.monotonic()
 
     def _watch(self) -> None:
         """Say at once who is lost: Locust itself goes on without it, and ends well."""
@@ -130,9 +150,11 @@ class Workers:
             gevent.sleep(_POLL_S)
 
     def _look(self) -> None:
-        present = self._present
+        present, now = self._present, time.monotonic()
         for worker in self._workers.values():
-            if not worker.lost and worker.client not in present:
+            left = worker.ending is not None and now - worker.ended > _TOGETHER_S
+            died = worker.ending is None and worker.client not in present
+            if not worker.lost and (died or (left and not self._ending)):
                 worker.lost = True
                 _log.error("Trackbench: worker %s is lost; this test proves no pass any more", worker.client)
 

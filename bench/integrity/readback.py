@@ -1,6 +1,6 @@
 """The full read-back after a trial: streams every row of its runs from the store into the audits.
 
-Rows come through one of two doors, by SQL (`SqlRows`) or over REST (`bench.rest.RestRows`), in the same shape.
+Rows come through one of two doors, by SQL (`SqlRows`) or over REST (`bench.rest_rows.RestRows`), in the same shape.
 """
 
 from collections import Counter

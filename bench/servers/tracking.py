@@ -26,7 +26,7 @@ from bench.servers.base import Echo, ServerFailed
 from bench.servers.launch import Launch, clean_env
 from bench.servers.supervise import LOG
 from bench.servers.supervised import HOST, Supervised
-from bench.servers.tracking_hooks import ERRORS_VARIABLE
+from bench.servers.tracking_hooks import COUNT, ERRORS_VARIABLE, UNDER_WAY
 from bench.site import Site
 
 ADMIN = "trackbench"
@@ -168,6 +168,14 @@ class RunningTracking(Supervised):
             self._errors_read += len(whole)
             self._errors.update(whole.decode().split())
             return Counter(self._errors)
+
+    def under_way(self) -> int:
+        """Requests that its living workers serve now, those of clients that are gone among them."""
+        total = 0
+        for pid in self.pids():
+            with suppress(OSError):
+                total += COUNT.unpack((self.folder / f"{_ERRORS}{UNDER_WAY}{pid}").read_bytes())[0]
+        return total
 
     def stop(self) -> None:
         """Stop the server and remove its folder. Does no harm when repeated."""

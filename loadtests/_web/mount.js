@@ -1,4 +1,4 @@
-// Puts the panel below Locust's table while its tab is open, and says above the form what is being prepared.
+// Puts the panel below Locust's table while its tab is open, and says beside the form what is being prepared.
 import { show } from "./panel.js";
 
 const USUAL = new URL(import.meta.url).searchParams.get("user");

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -14,6 +14,9 @@ from stores import wait_until
 
 ROOT = Path(__file__).parents[2]
 LEAVES_SECONDS = 15.0
+SHORT = {"rounds": 1, "warmup_s": 0.0, "duration_s": 0.2}
+Answer = tuple[int, str, str]  # exit code, stdout, stderr
+Ask = Callable[..., Answer]
 
 
 def scenario(stores: Sequence[str], more: str = "", **values: float) -> str:
@@ -27,6 +30,16 @@ def scenario(stores: Sequence[str], more: str = "", **values: float) -> str:
         '[workloads.w]\nkind = "log_metric"\n[[cells]]\nworkload = "w"\nconcurrency = [2]\n'
         f'[[criteria]]\nname = "whole"\nexpression = "integrity == 1"\n{more}'
     )
+
+
+def refused(answer: Answer) -> str:
+    """The one line that a refusal is."""
+    code, out, err = answer
+    assert code == 2, err
+    assert out.count("\n") <= 1  # at most a line of progress
+    lines = [line for line in err.splitlines() if line.startswith("trackbench: ")]
+    assert len(lines) == len(err.splitlines()) == 1, err
+    return lines[0]
 
 
 class Command:

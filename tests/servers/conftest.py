@@ -2,13 +2,16 @@
 
 import asyncio
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from commands import SHORT, Answer, Ask, scenario
 from stores import NAMES, Park
 
+from bench import cli
 from bench.stores import schema
 from bench.stores.url import StoreUrl
 
@@ -58,3 +61,20 @@ def fresh(park: Park, tmp_path: Path) -> Callable[[str], StoreUrl]:
 def url(request: pytest.FixtureRequest, fresh: Callable[[str], StoreUrl]) -> StoreUrl:
     """A fresh store of each kind in turn."""
     return fresh(request.param)
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Runs ``trackbench run`` on a scenario's text in this process: (exit code, stdout, stderr)."""
+    file = tmp_path / "tiny.toml"
+
+    def command(*arguments: str, text: str = "") -> Answer:
+        file.write_text(text or scenario(["sqlite"], **SHORT))
+        words = ["trackbench", "run", str(file), "--out", str(tmp_path / "results"), *arguments]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return command

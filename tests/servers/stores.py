@@ -15,12 +15,13 @@ from typing import Any
 import psycopg2
 import pymysql
 
-from bench import servers
+from bench import loader, servers
 from bench.plan import Overrides
 from bench.results import Results
 from bench.run import Request, new_folder, run
 from bench.scenario import LoadedScenario, parse_text
 from bench.servers import RunningServer, places
+from bench.site import Site
 from bench.stores import schema, store_for
 from bench.stores.base import Row, Session, Store
 from bench.stores.tracking import RunRow, Tracking
@@ -229,9 +230,15 @@ class Silent:
         """Nothing."""
 
 
-def carry_out(text: str, urls: dict[str, StoreUrl], out: Path, keep: bool = False) -> Results:
-    """A whole run of a scenario, given as TOML, on stores given by URL."""
+def carry_out(
+    text: str,
+    urls: dict[str, StoreUrl],
+    out: Path,
+    sites: dict[str, Site] | None = None,
+    start: loader.Loader = loader.start,
+) -> Results:
+    """A whole run of a scenario, given as TOML, on stores given by URL or behind tracking servers."""
     loaded = LoadedScenario(name="test", text=text, scenario=parse_text(text, "test.toml"))
-    request = Request(loaded, Overrides(), urls, loaded.scenario.seed, out, keep)
+    request = Request(loaded, Overrides(), urls, loaded.scenario.seed, out, keep=False, sites=sites or {})
     folder = new_folder(out, "test", datetime.now(UTC))
-    return asyncio.run(run(request, folder, Silent()))
+    return asyncio.run(run(request, folder, Silent(), start))

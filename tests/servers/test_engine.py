@@ -15,33 +15,43 @@ import numpy as np
 import psutil
 
 from bench import ledger, samples
-from bench.engine import pack
-from bench.engine_client import EngineProcess, engine
+from bench.frames import pack
 from bench.identity import TrialKey
-from bench.job import Job
+from bench.job import Job, samples_path
+from bench.loader import LoadProcess, start
 from bench.outcome import Outcome
 from bench.scenario import CandidateSpec
-from bench.stand import Stand, cache_folder, stand
+from bench.stand import Access
+from bench.stand_sql import SqlStand
+from bench.stands import cache_folder, stand
 from bench.workload import Workload
 
 WRITERS = 4
 
 
 @asynccontextmanager
-async def sqlite() -> AsyncIterator[Stand]:
-    async with stand("sqlite", CandidateSpec(store="sqlite"), None, cache_folder(), lambda _: None) as ready:
+async def sqlite() -> AsyncIterator[SqlStand]:
+    async with stand("sqlite", CandidateSpec(store="sqlite"), Access(), cache_folder(), lambda _: None) as ready:
+        assert isinstance(ready, SqlStand)
         yield ready
 
 
-async def train_job(ready: Stand, folder: Path) -> Job:
+async def train_job(ready: SqlStand, folder: Path) -> Job:
     """Writers that make their own runs, for as long as nobody stops them."""
     key = TrialKey.of("engine", 1, 1)
     return Job(
-        url=ready.store.url,
+        driver="direct",
+        url=ready.url,
+        site=None,
         session_options={},
         key=key,
         workload=Workload("train", "train", params=1, tags=1, keys=2, steps=3),
+        run_ids=(),
         writers=WRITERS,
+        part=0,
+        first=0,
+        block=WRITERS,
+        active=WRITERS,
         experiment_id=await ready.create_experiment("engine", key.prefix),
         artifact_root="file:///nowhere",
         folder=str(folder),
@@ -63,7 +73,7 @@ async def wait_for_ops(frames: AsyncIterator[dict[str, object]], wanted: int) ->
             return
 
 
-async def until_end(process: EngineProcess) -> dict[str, object]:
+async def until_end(process: LoadProcess) -> dict[str, object]:
     last: dict[str, object] = {}
     async for frame in process.frames():
         last = frame
@@ -74,10 +84,10 @@ def test_a_count_is_kept_to_the_operation(tmp_path: Path) -> None:
     async def body() -> None:
         async with sqlite() as ready:
             job = replace(await train_job(ready, tmp_path), count=17)
-            async with engine(job) as process:
+            async with start(job) as process:
                 end = await until_end(process)
         assert (end["event"], end["faults"]) == ("end", [])
-        samples.compact(tmp_path / "samples.raw", tmp_path / "samples.parquet", 0)
+        samples.compact({samples_path(tmp_path, 0): 0}, tmp_path / "samples.parquet")
         taken = samples.load(tmp_path / "samples.parquet")
         assert np.bincount(taken.writer).tolist() == [17] * WRITERS
         statuses = [ledger.load(tmp_path, writer) for writer in range(WRITERS)]
@@ -88,7 +98,7 @@ def test_a_count_is_kept_to_the_operation(tmp_path: Path) -> None:
 
 def test_orders_lower_the_number_of_writers_to_none(tmp_path: Path) -> None:
     async def body() -> None:
-        async with sqlite() as ready, engine(await train_job(ready, tmp_path)) as process:
+        async with sqlite() as ready, start(await train_job(ready, tmp_path)) as process:
             frames = process.frames()
             await wait_for_ops(frames, 20)
             await process.set_writers(1)
@@ -119,7 +129,7 @@ def test_the_end_of_its_stdin_ends_the_engine(tmp_path: Path) -> None:
 
 def test_a_killed_engine_leaves_its_commits_reserved_and_no_process(tmp_path: Path) -> None:
     async def body() -> int:
-        async with sqlite() as ready, engine(await train_job(ready, tmp_path)) as process:
+        async with sqlite() as ready, start(await train_job(ready, tmp_path)) as process:
             await wait_for_ops(process.frames(), 20)
             os.kill(process.pid, signal.SIGKILL)
             assert [frame async for frame in process.frames() if frame["event"] == "end"] == []
@@ -138,16 +148,16 @@ def test_a_store_that_hangs_ends_the_operation_at_its_time_limit(tmp_path: Path)
 
     async def body() -> dict[str, object]:
         async with sqlite() as ready:
-            job = replace(await train_job(ready, tmp_path), timeout_s=0.5, writers=1, duration_s=2.0)
+            job = replace(await train_job(ready, tmp_path), timeout_s=0.5, writers=1, block=1, active=1, duration_s=2.0)
             await ready.session.execute("BEGIN IMMEDIATE")
-            async with engine(job) as process:
+            async with start(job) as process:
                 end = await until_end(process)
             await ready.session.rollback()
             return end
 
     end = asyncio.run(body())
     assert (end["event"], end["faults"]) == ("end", [])
-    samples.compact(tmp_path / "samples.raw", tmp_path / "samples.parquet", 0)
+    samples.compact({samples_path(tmp_path, 0): 0}, tmp_path / "samples.parquet")
     taken = samples.load(tmp_path / "samples.parquet")
     assert set(taken.outcome.tolist()) == {int(Outcome.FAIL)}
     assert not np.any(ledger.load(tmp_path, 0) == Outcome.OK)

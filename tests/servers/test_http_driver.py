@@ -5,6 +5,7 @@ import itertools
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import aclosing, suppress
@@ -30,7 +31,7 @@ from bench.stores.tracking import Tracking
 from bench.stores.url import StoreUrl
 from bench.workload import OPERATIONS, Layout, Workload
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]  # test_http_trials.py has the short way through the same parts
 
 WRITERS = 3
 WORKLOADS = {
@@ -191,7 +192,9 @@ def test_what_mlflow_answers_is_counted_by_code(sqlite_site: Site, tmp_path: Pat
 def test_nobody_reaches_a_server_that_is_gone(sqlite_site: Site, tmp_path: Path) -> None:
     job = sqlite_site.job(WORKLOADS["log_metric"], tmp_path)
     assert job.site is not None
+    began = time.monotonic()
     frames = asyncio.run(drive(replace(job, site=replace(job.site, url="http://127.0.0.1:9"))))
+    assert time.monotonic() - began < job.timeout_s / 2  # users that never began are not waited for
     assert [frame["event"] for frame in frames] == ["failed"]
     assert frames[0]["error"] == "connection"
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from stores import NAMES
 
-from bench import identity, ledger, stand
+from bench import identity, ledger, loader, stands
 from bench.identity import LARGEST, TrialKey
 from bench.outcome import Outcome
 from bench.plan import Trial
 from bench.scenario import CandidateSpec, LoadedScenario, parse_text
+from bench.stand import Access
 from bench.stores.url import StoreUrl
 from bench.trial import Setting, run_trial
 from bench.workload import Layout, Workload
@@ -133,16 +134,16 @@ def test_mlflow_reads_what_trials_wrote(fresh: Callable[[str], StoreUrl], tmp_pa
     url = fresh(name)
     text = f'title = "reads"\nwarmup_s = 0.0\n[candidates.c]\nstore = "{name}"\n{SCENARIO}{CELLS}'
     loaded = LoadedScenario(name="reads", text=text, scenario=parse_text(text, "reads.toml"))
-    setting = Setting("reads", 7, loaded.scenario, tmp_path)
+    setting = Setting("reads", 7, loaded.scenario, tmp_path, loader.start)
 
     async def trials() -> dict[str, tuple[int, int]]:
         """The number and the experiment of each workload's trial; the rows stay."""
         made: dict[str, tuple[int, int]] = {}
-        async with stand.stand(
-            "c", CandidateSpec.model_validate({"store": name}), url, tmp_path, print, keep=True
-        ) as ready:
+        spec = CandidateSpec.model_validate({"store": name})
+        async with stands.stand("c", spec, Access(url, keep=True), tmp_path, print) as ready:
             for number, workload in enumerate(KINDS, start=1):
-                record = await run_trial(Trial(number, 0, "c", workload, WRITERS, 0.0, 60.0, COUNT, 0), setting, ready)
+                trial = Trial(number, 0, "c", "direct", workload, WRITERS, 0.0, 60.0, COUNT, 0, WRITERS)
+                record = await run_trial(trial, setting, ready)
                 assert record.error is None
                 assert record.ops_ok == COUNT * WRITERS
                 assert record.integrity.checked, record.integrity.reason

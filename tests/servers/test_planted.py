@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from stores import carry_out, connected, new_run, sql
 
-from bench import identity, stand
+from bench import identity, loader, stands
 from bench.identity import TrialKey
 from bench.plan import Trial
-from bench.results import Cell, Results
+from bench.results import Cell, Integrity, Results
 from bench.scenario import CandidateSpec, LoadedScenario, Prefill, parse_text
-from bench.stores.tracking import Tracking
+from bench.stand import Access
+from bench.stand_sql import SqlStand
 from bench.stores.url import StoreUrl
 from bench.trial import Setting, run_trial
 
@@ -62,17 +63,19 @@ def cells(found: Results, stores: Sequence[str]) -> Iterator[Cell]:
         yield cell
 
 
-def counts(cell: Cell) -> dict[str, int]:
-    """The defects of a cell, without zeros."""
-    found = cell.integrity
+def counts(found: Integrity) -> dict[str, int]:
+    """The defects that a check found, without zeros."""
     named = {name: getattr(found, name) for name in ("lost", "duplicated", "corrupted", "unexpected")}
     return {name: n for name, n in {**named, **found.invariants}.items() if n}
 
 
 def broken(found: Results, stores: Sequence[str], expected: dict[str, int]) -> None:
     for cell in cells(found, stores):
-        assert counts(cell) == expected, cell.store
+        assert counts(cell.integrity) == expected, cell.store
         assert cell.integrity.examples
+        assert cell.integrity_prefill is not None
+        assert cell.integrity_prefill.checked
+        assert counts(cell.integrity_prefill) == {}, cell.store
     assert found.exit_code == 4
     assert found.verdict == "fail"
     assert set(found.verdicts.values()) == {"fail"}
@@ -85,7 +88,7 @@ def test_nothing_planted(fresh: Fresh, tmp_path: Path) -> None:
     stores = ("sqlite", "postgresql", "timescaledb", "mysql")
     found = carry_out(scenario(stores, LOG_METRIC, INTEGRITY), {name: fresh(name) for name in stores}, tmp_path)
     for cell in cells(found, stores):
-        assert counts(cell) == {}
+        assert [counts(door) for door in cell.doors] == [{}, {}]
     assert found.exit_code == 0
 
 
@@ -118,7 +121,7 @@ def test_a_changed_last_bit_is_corruption(fresh: Fresh, tmp_path: Path) -> None:
         plant(url, when, "metrics", "NEW.step = 17 AND NEW.value > 1e-5 AND NEW.value < 1e5", actions)
     found = carry_out(scenario(THREE, LOG_METRIC, INTEGRITY), urls, tmp_path)
     for cell in cells(found, THREE):
-        assert set(counts(cell)) == {"corrupted"}
+        assert set(counts(cell.integrity)) == {"corrupted"}
         assert 0 < cell.integrity.corrupted == _ordinary_values(found, tmp_path, cell)
     assert found.exit_code == 4
 
@@ -187,7 +190,14 @@ def test_a_changed_prefilled_row_is_corruption(fresh: Fresh, tmp_path: Path) -> 
     for url in urls.values():
         plant(url, "AFTER INSERT", "latest_metrics", "SUBSTR(NEW.run_uuid, 9, 4) <> '0000'", {"all": change})
     found = carry_out(scenario(THREE, LOG_METRIC, INTEGRITY), urls, tmp_path)
-    broken(found, THREE, {"corrupted": 1})
+    for cell in cells(found, THREE):
+        assert counts(cell.integrity) == {}, cell.store
+        assert cell.integrity_prefill is not None
+        assert cell.integrity_prefill.checked
+        assert counts(cell.integrity_prefill) == {"corrupted": 1}, cell.store
+        assert cell.integrity_prefill.examples
+    assert (found.exit_code, found.verdict) == (4, "fail")
+    assert set(found.verdicts.values()) == {"fail"}
 
 
 @pytest.mark.parametrize("name", THREE)
@@ -199,15 +209,14 @@ def test_rows_of_strangers_in_a_private_store(fresh: Fresh, tmp_path: Path, name
     gone = f"DELETE FROM tags WHERE run_uuid = '{bystander}'"
 
     async def work() -> Any:
-        async with stand.stand(name, CandidateSpec.model_validate({"store": name}), url, tmp_path, print) as ready:
+        spec = CandidateSpec.model_validate({"store": name})
+        async with stands.stand(name, spec, Access(url), tmp_path, print) as ready:
+            assert isinstance(ready, SqlStand)
             ready.theirs = False
             for run_id in (stranger, bystander):
-                await new_run(Tracking(ready.store, ready.session), run_id)
-            await stand.fill(ready, Prefill(runs=2, metrics=10), TrialKey.of("r", 1, 0), "prefill")
+                await new_run(ready.tracking, run_id)
+            await ready.fill(Prefill(runs=2, metrics=10), TrialKey.of("r", 1, 0), "prefill")
             first = await run_trial(_trial(name, 1), setting, ready)
-            plant(
-                url, "AFTER INSERT", "params", "NEW.\"key\" = 'never'", {"all": "SELECT 1 INTO @x"}
-            ) if False else None
             plant(url, "AFTER UPDATE", "latest_metrics", "NEW.\"key\" = 'metric0000' AND NEW.step = 3", {"all": add})
             second = await run_trial(_trial(name, 2), setting, ready)
             sql(url, gone)
@@ -216,7 +225,7 @@ def test_rows_of_strangers_in_a_private_store(fresh: Fresh, tmp_path: Path, name
 
     text = scenario([name], LOG_METRIC, INTEGRITY)
     loaded = LoadedScenario(name="private", text=text, scenario=parse_text(text, "private.toml"))
-    setting = Setting("r", 1, loaded.scenario, tmp_path)
+    setting = Setting("r", 1, loaded.scenario, tmp_path, loader.start)
     first, second, third = asyncio.run(work())
     for record in (first, second, third):
         assert record.error is None
@@ -227,7 +236,7 @@ def test_rows_of_strangers_in_a_private_store(fresh: Fresh, tmp_path: Path, name
 
 
 def _trial(name: str, number: int) -> Trial:
-    return Trial(number, 0, name, "w", WRITERS, 0.0, 60.0, 30, 0)
+    return Trial(number, 0, name, "direct", "w", WRITERS, 0.0, 60.0, 30, 0, WRITERS)
 
 
 def test_a_slow_store_fails_its_tail(fresh: Fresh, tmp_path: Path) -> None:

@@ -1,18 +1,19 @@
 """A trial looks at its store over a connection of its own; what happens to that must not cost the run more."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from commands import scenario
 from stores import soon, sql
 
-from bench import stand
+from bench import loader, stands
 from bench.plan import Trial
 from bench.scenario import CandidateSpec, LoadedScenario, parse_text
-from bench.stand import Stand
+from bench.stand import Access
+from bench.stand_sql import SqlStand
 from bench.stores.url import StoreUrl
 from bench.trial import Setting, run_trial
 from bench.trial_record import TrialRecord
@@ -21,16 +22,21 @@ pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("quick_start")]
 NAMES = ("postgresql", "mysql")
 
 
-def stand_at(url: StoreUrl, folder: Path) -> AbstractAsyncContextManager[Stand]:
-    return stand.stand("c", CandidateSpec.model_validate({"store": url.store}), url, folder, print)
+@asynccontextmanager
+async def stand_at(url: StoreUrl, folder: Path) -> AsyncIterator[SqlStand]:
+    spec = CandidateSpec.model_validate({"store": url.store})
+    async with stands.stand("c", spec, Access(url), folder, print) as ready:
+        assert isinstance(ready, SqlStand)
+        yield ready
 
 
-def trial(ready: Stand, folder: Path, number: int) -> asyncio.Task[TrialRecord]:
+def trial(ready: SqlStand, folder: Path, number: int) -> asyncio.Task[TrialRecord]:
     """A trial of a second."""
     text = scenario([ready.store.name])
     loaded = LoadedScenario(name="tiny", text=text, scenario=parse_text(text, "tiny.toml"))
-    setting = Setting("r", 1, loaded.scenario, folder)
-    return asyncio.ensure_future(run_trial(Trial(number, 0, "c", "w", 2, 0.0, 1.0, None, 0), setting, ready))
+    setting = Setting("r", 1, loaded.scenario, folder, loader.start)
+    planned = Trial(number, 0, "c", "direct", "w", 2, 0.0, 1.0, None, 0, 2)
+    return asyncio.ensure_future(run_trial(planned, setting, ready))
 
 
 def good(record: TrialRecord) -> bool:

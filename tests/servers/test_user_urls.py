@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -13,10 +12,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from commands import Command, scenario
+from commands import SHORT, Ask, Command, refused, scenario
 from stores import Park, new_run, opened, sql
 
-from bench import cli, servers
+from bench import servers
 from bench.results import read
 from bench.servers import databases
 from bench.stores import schema
@@ -25,45 +24,15 @@ from bench.stores.url import StoreUrl
 
 pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("quick_start")]
 SECRET = "Geh3im"
-SHORT = {"rounds": 1, "warmup_s": 0.0, "duration_s": 0.2}
 TRAIN = (
     '[workloads.t]\nkind = "train"\nparams = 2\ntags = 2\nsteps = 3\n'
     '[[cells]]\nworkload = "t"\nconcurrency = [2]\ncount = 30\n'
 )
-Answer = tuple[int, str, str]
-Ask = Callable[..., Answer]
-
-
-@pytest.fixture
-def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """Runs the command line in this process: (exit code, stdout, stderr)."""
-    file = tmp_path / "tiny.toml"
-
-    def command(*arguments: str, text: str = "") -> Answer:
-        file.write_text(text or scenario(["sqlite"], **SHORT))
-        words = ["trackbench", "run", str(file), "--out", str(tmp_path / "results"), *arguments]
-        monkeypatch.setattr(sys, "argv", words)
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return command
 
 
 def given(name: str, url: StoreUrl) -> str:
     """The --store option of a URL, as MLflow writes it."""
     return f"{name}={url.mlflow}"
-
-
-def refused(answer: Answer) -> str:
-    """The one line that a refusal is."""
-    code, out, err = answer
-    assert code == 2, err
-    assert out.count("\n") <= 1  # at most a line of progress
-    lines = [line for line in err.splitlines() if line.startswith("trackbench: ")]
-    assert len(lines) == len(err.splitlines()) == 1, err
-    return lines[0]
 
 
 def tables(url: StoreUrl) -> list[str]:

@@ -99,11 +99,13 @@ gevent.sleep(0.3)
 users = runner.user_count
 runner.quit()
 load.close()
-print(json.dumps([users, [(error.name, error.occurrences, str(error.error)) for error in runner.errors.values()]]))
+errors = [(error.name, error.occurrences, str(error.error)) for error in runner.errors.values()]
+print(json.dumps([users, errors, load.faults]))
 """
-    users, errors = run(tmp_path, script)
+    users, errors, faults = run(tmp_path, script)
     assert users == 2  # the job has two writers in this process
     assert errors == [["log_metric", 1, "sqlite_busy (fail, HTTP 503)"]]
+    assert faults == ["no writer is left for another LogMetricUser: there is room for 2 here"]  # less than was asked
 
 
 def test_a_writer_that_breaks_down_is_a_fault_and_ends_the_load(tmp_path: Path) -> None:
@@ -124,6 +126,26 @@ print(json.dumps([load.faults, load.users]))
 """
     faults, users = run(tmp_path, script)
     assert faults == ["ZeroDivisionError: script"]
+    assert users == 0
+
+
+def test_a_user_that_can_not_begin_is_a_fault_and_ends_the_load(tmp_path: Path) -> None:
+    script = """
+server, runner, load = prepared(LogMetricUser)
+def full(index):
+    raise OSError(24, "Too many open files")
+load._scripts.of = full
+attach(runner.environment, load)
+runner.start(1, 10)
+ended = load.over.wait(5)
+gevent.sleep(0)
+runner.quit()
+load.close()
+print(json.dumps([ended, load.faults, load.users]))
+"""
+    ended, faults, users = run(tmp_path, script)
+    assert ended
+    assert faults == ["OSError: [Errno 24] Too many open files"]
     assert users == 0
 
 

@@ -66,7 +66,9 @@ def test_a_url_from_the_environment_is_that_of_its_store_only(monkeypatch: pytes
 
 FORM = {
     "store": ("nothing", "no store"),
+    "store ": ("postgresql=postgresql://ann:s3cret@db/mlflow", "plain name of a store"),
     "tracking_url": ("nowhere", "not the URL of a server"),
+    "tracking_url ": ("env:SECRET", "not the URL of a server"),  # a variable is the command line's to name
     "scenario": ("nothing", "no scenario"),
     "warmup": ("soon", "must be a number"),
     "seed": ("-1", "must be a number"),
@@ -74,10 +76,21 @@ FORM = {
 
 
 @pytest.mark.parametrize("field", FORM)
-def test_what_the_form_says_is_checked_too(field: str) -> None:
+def test_what_the_form_says_is_checked_too(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     value, message = FORM[field]
-    with pytest.raises(BadInput, match=message):
-        _arguments.read(SimpleNamespace(**{**vars(parsed()), field: value}), None)
+    monkeypatch.setenv("SECRET", "http://host:1")
+    with pytest.raises(BadInput, match=message) as caught:
+        _arguments.read(SimpleNamespace(**{**vars(parsed()), field.strip(): value}), None)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_variable_that_holds_no_url_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SECRET", "s3cret")
+    with pytest.raises(SystemExit):
+        parsed("--tracking-url", "env:SECRET")
+    assert "s3cret" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["http://ann:s3cret@host:port", "ftp://ann:s3cret@host", "http://"])

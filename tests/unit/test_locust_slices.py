@@ -23,8 +23,11 @@ def samples(per_second: int, seconds: int) -> Samples:
 
 @pytest.mark.parametrize(
     ("per_second", "seconds", "slices"),
-    [(1000, 30, MOST), (1000, 4, 4), (MIN_SAMPLES["p99"], 5, 5), (100, 20, 5), (20, 10, 10), (1000, 1, 1)],
-)
+    [
+        (1000, 30, MOST), (1000, 4, 4), (1000, 2, 2), (MIN_SAMPLES["p99"], 5, 5), (100, 20, 5), (20, 10, 5), (3, 10, 5),
+        (1, 5, 5), (1000, 1, 1),
+    ],
+)  # fmt: skip
 def test_as_many_slices_as_have_enough_operations(per_second: int, seconds: int, slices: int) -> None:
     window = Window(0, seconds * 10**9)
     found = cut(samples(per_second, seconds), window)

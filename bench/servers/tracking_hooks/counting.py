@@ -5,6 +5,7 @@ the pool is watched too. Each error goes to the log file of labels, and into the
 it was met. Nothing happens where there is no error, but for one context variable a request.
 """
 
+import mmap
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -15,7 +16,7 @@ from typing import Any
 
 from bench import codes
 from bench.outcome import ErrorKind
-from bench.servers.tracking_hooks import ERRORS_VARIABLE, HEADER
+from bench.servers.tracking_hooks import COUNT, ERRORS_VARIABLE, HEADER, UNDER_WAY
 
 _MOST_LABELS = 50  # in one header: a loop of failures must not make it unreadable
 
@@ -61,11 +62,29 @@ class Recorder:
             met.append(kind.label)
 
 
+class UnderWay:
+    """How many requests this worker serves now, where its owner can read it: a client may be gone long before its
+    request is."""
+
+    def __init__(self, path: str) -> None:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.ftruncate(file, COUNT.size)
+        self._mapped = mmap.mmap(file, COUNT.size)
+        os.close(file)
+        self._now = 0
+
+    def change(self, by: int) -> None:
+        """So many more; only the worker's event loop calls it."""
+        self._now += by
+        COUNT.pack_into(self._mapped, 0, self._now)
+
+
 class Marked:
     """An ASGI application whose answers name the errors that were met while they were made."""
 
-    def __init__(self, inner: Application) -> None:
+    def __init__(self, inner: Application, under_way: UnderWay) -> None:
         self._inner = inner
+        self._under_way = under_way
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -81,27 +100,32 @@ class Marked:
                 message["headers"] = [*message.get("headers", ()), (HEADER.lower().encode(), labels)]
             await send(message)
 
-        await self._inner(scope, receive, marked)
+        self._under_way.change(1)
+        try:
+            await self._inner(scope, receive, marked)
+        finally:
+            self._under_way.change(-1)
 
 
 def install(module: ModuleType) -> None:
     """Hook SQLAlchemy, and every application that MLflow's `module` has made or will make."""
-    recorder = Recorder(os.environ[ERRORS_VARIABLE])
+    path = os.environ[ERRORS_VARIABLE]
+    recorder, under_way = Recorder(path), UnderWay(f"{path}{UNDER_WAY}{os.getpid()}")
     _watch_sqlalchemy(recorder)
     make = module.create_fastapi_app
 
     @wraps(make)
     def make_marked(*args: Any, **kwargs: Any) -> Any:
-        return _mark(make(*args, **kwargs))
+        return _mark(make(*args, **kwargs), under_way)
 
     module.create_fastapi_app = make_marked  # type: ignore[attr-defined]
-    _mark(module.app)
+    _mark(module.app, under_way)
 
 
-def _mark(application: Any) -> Any:
+def _mark(application: Any, under_way: UnderWay) -> Any:
     """Put `Marked` around everything, also around what is added to the application later (the login's check)."""
     build = application.build_middleware_stack
-    application.build_middleware_stack = lambda: Marked(build())
+    application.build_middleware_stack = lambda: Marked(build(), under_way)
     return application
 
 

@@ -10,9 +10,11 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
 from types import ModuleType
 
 _APPLICATION = "mlflow.server.fastapi_app"
+_PARENT = "TRACKBENCH_PARENT"  # each process tells its children who it is
 _PR_SET_PDEATHSIG = 1
 
 
@@ -41,6 +43,17 @@ def _die_with_parent() -> None:
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    parent = os.environ.get(_PARENT)
+    os.environ[_PARENT] = str(os.getpid())
+    if parent is not None and os.getppid() != int(parent) and _is_gone(int(parent)):
+        os._exit(1)  # it was killed before we asked for that
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 _die_with_parent()
