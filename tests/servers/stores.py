@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg2
 import pymysql
+import pytest
 
 from bench import loader, servers
 from bench.plan import Overrides
@@ -242,3 +243,8 @@ def carry_out(
     request = Request(loaded, Overrides(), urls, loaded.scenario.seed, out, keep=False, sites=sites or {})
     folder = new_folder(out, "test", datetime.now(UTC))
     return asyncio.run(run(request, folder, Silent(), start))
+
+
+def slow_but(*quick: str) -> list[Any]:
+    """All stores as parameters, those that are not ``quick`` marked slow: each has servers to start."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from stores import NAMES, Park, opened, sql
+from stores import Park, opened, slow_but, sql
 
 from bench.availability import Prober
 from bench.errors import BadInput
@@ -48,7 +48,7 @@ class Tracked:
         return asyncio.run(limited())
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=slow_but("sqlite", "mysql"))
 def tracked(request: pytest.FixtureRequest, park: Park, public_tmp: Path) -> Iterator[Tracked]:
     """A tracking server on each store in turn."""
     url = park.fresh(request.param, public_tmp)

@@ -95,7 +95,7 @@ time.sleep(120)
 """
 
 
-@pytest.mark.parametrize("victim", ["owner", "supervisor"])
+@pytest.mark.parametrize("victim", ["owner", pytest.param("supervisor", marks=pytest.mark.slow)])
 def test_kill_minus_nine_leaves_no_process(park: Park, public_tmp: Path, victim: str):
     url = park.fresh("sqlite", public_tmp)
     with subprocess.Popen([sys.executable, "-c", OWNER, url.mlflow], stdout=subprocess.PIPE, text=True) as owner:

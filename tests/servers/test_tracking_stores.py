@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pymysql
 import pytest
-from stores import NAMES, Park, connected, opened, sql, wait_until
+from stores import Park, connected, opened, slow_but, sql, wait_until
 from tracked import ONE, START_MS, Client, Tracked, labels
 
 from bench.servers import tracking
@@ -24,7 +24,7 @@ from bench.stores.url import StoreUrl
 pytestmark = pytest.mark.servers
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=slow_but("sqlite", "postgresql"))
 def tracked(request: pytest.FixtureRequest, park: Park, public_tmp: Path) -> Iterator[Tracked]:
     """A tracking server with two workers on each store in turn."""
     url = park.fresh(request.param, public_tmp)
