@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from bench import ledger, loader, samples
-from bench.availability import Prober
+from bench.availability import EVERY_S, Prober
 from bench.identity import TrialKey, run_name
 from bench.integrity import Expected, Tally, read_back
 from bench.integrity.run_audit import run_row
@@ -193,8 +193,9 @@ async def _load(job: Job, setting: Setting, stand: Stand) -> tuple[_Load, dict[s
         referee["connections_share"] = peaks["connections"] / stand.facts.connections
     seen: dict[str, Any] = {"referee": referee}
     if job.driver == "http":
-        window = load.began_ns + load.window.begin_ns, load.began_ns + load.window.end_ns
-        seen["availability"] = probes.result(*window) if probes is not None else None
+        begin, end = load.began_ns + load.window.begin_ns, load.began_ns + load.window.end_ns
+        begin -= round(EVERY_S * 1e9)  # a trial may be shorter than the time between two probes
+        seen["availability"] = probes.result(begin, end) if probes is not None else None
         if stand.server is not None and met is not None:
             seen["server_errors"] = dict(stand.server.errors() - met)
     return load, seen

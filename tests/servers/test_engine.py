@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 
 from bench import ledger, samples
 from bench.frames import pack
@@ -143,6 +144,7 @@ def test_a_killed_engine_leaves_its_commits_reserved_and_no_process(tmp_path: Pa
     assert np.count_nonzero(seen == Outcome.RESERVED) <= WRITERS
 
 
+@pytest.mark.slow
 def test_a_store_that_hangs_ends_the_operation_at_its_time_limit(tmp_path: Path) -> None:
     """Another process holds the write lock for longer than the limit: the commit is a certain failure."""
 

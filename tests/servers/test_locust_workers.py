@@ -43,7 +43,7 @@ def rank(values: Any, share: float) -> float:
     return float(np.sort(values)[max(0, int(np.ceil(share * len(values))) - 1)])
 
 
-@pytest.mark.parametrize("user", [pytest.param("DirectLogMetricUser", marks=pytest.mark.slow), "LogMetricUser"])
+@pytest.mark.parametrize("user", ["DirectLogMetricUser", pytest.param("LogMetricUser", marks=pytest.mark.slow)])
 def test_two_workers_add_up_to_the_last_operation(public_tmp: Path, tmp_path: Path, user: str) -> None:
     told = tmp_path / "told"
     with locust(public_tmp, tmp_path, *two(), "-t", "4s", "--warmup", "0", "--json-file", str(told), user) as started:
@@ -72,6 +72,7 @@ def test_two_workers_add_up_to_the_last_operation(public_tmp: Path, tmp_path: Pa
         assert abs(rank(merged, share) - exact) <= exact * ERROR * 1.01 + 0.001, share
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_seen_and_survived(public_tmp: Path, tmp_path: Path) -> None:
     with locust(public_tmp, tmp_path, *two(), "-t", "12s", "DirectLogMetricUser") as started:
         started.until("results/*/trials/*/ledger/0001.bin")

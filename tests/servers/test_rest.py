@@ -48,7 +48,7 @@ class Tracked:
         return asyncio.run(limited())
 
 
-@pytest.fixture(scope="module", params=slow_but("sqlite", "mysql"))
+@pytest.fixture(scope="module", params=slow_but("sqlite"))
 def tracked(request: pytest.FixtureRequest, park: Park, public_tmp: Path) -> Iterator[Tracked]:
     """A tracking server on each store in turn."""
     url = park.fresh(request.param, public_tmp)

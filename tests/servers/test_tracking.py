@@ -56,6 +56,7 @@ def test_with_authentication_only_its_login_lets_in(park: Park, public_tmp: Path
         assert secret not in repr(server.site) + command_lines(server.pids())
 
 
+@pytest.mark.slow
 def test_settings_reach_mlflow(park: Park, public_tmp: Path):
     url = park.fresh("sqlite", public_tmp)
     settings = TrackingSettings(1, pool_size=3, max_overflow=4, artifact_root="file:///trackbench/elsewhere")
@@ -130,6 +131,7 @@ def test_a_file_that_is_no_database_ends_it_at_once(temp_root: Path):
     assert not list(temp_root.glob("trackbench-*"))
 
 
+@pytest.mark.slow
 def test_an_older_schema_ends_it_with_mlflows_own_words(park: Park, temp_root: Path):
     url = park.fresh("sqlite", temp_root)
     sql(url, "UPDATE alembic_version SET version_num = 'cbc13b556ace'")
@@ -137,6 +139,7 @@ def test_an_older_schema_ends_it_with_mlflows_own_words(park: Park, temp_root: P
     assert "out-of-date database schema" in message
 
 
+@pytest.mark.slow
 def test_a_database_that_is_not_there_ends_it_soon(temp_root: Path):
     began = time.monotonic()
     message = refused("postgresql+psycopg2://someone:s3cr%40t@127.0.0.1:1/nothing")
@@ -154,6 +157,7 @@ def test_a_wrong_password_is_not_repeated(park: Park, public_tmp: Path):
     assert "wr0ng" not in message
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_in_between_is_tried_again(
     park: Park, public_tmp: Path, monkeypatch: pytest.MonkeyPatch, temp_root: Path
 ):

@@ -24,7 +24,7 @@ from bench.stores.url import StoreUrl
 pytestmark = pytest.mark.servers
 
 
-@pytest.fixture(scope="module", params=slow_but("sqlite", "postgresql"))
+@pytest.fixture(scope="module", params=slow_but("postgresql"))
 def tracked(request: pytest.FixtureRequest, park: Park, public_tmp: Path) -> Iterator[Tracked]:
     """A tracking server with two workers on each store in turn."""
     url = park.fresh(request.param, public_tmp)
