@@ -78,19 +78,23 @@ def one_cell(loaded: LoadedScenario, order: Order) -> tuple[Scenario, tuple[str,
     """
     whole = scenario.with_stores(loaded.scenario, [order.store])
     candidate = next(name for name, spec in whole.candidates.items() if spec.store == order.store)
+    cells = {
+        name: scenario.CellSpec.model_validate(
+            {"workload": name, "driver": order.driver, "concurrency": [order.users], "warmup_s": order.warmup_s}
+        )
+        for name in whole.workloads
+    }
     fitting = [
         name
         for name, spec in whole.workloads.items()
         if spec.kind == order.kind
+        and scenario.misplaced(cells[name], spec) is None
         and not (spec.lockstep and order.driver == "direct")  # users come and go
-        and not (spec.experiments and order.driver == "direct")  # only a tracking server makes them
     ]
     if not fitting:
         kinds = ", ".join(sorted({spec.kind for spec in whole.workloads.values()}))
         raise BadInput(f"scenario {loaded.name}: no workload of kind {order.kind}, only {kinds}; use another scenario")
     work = fitting[0]
-    raw = {"workload": work, "driver": order.driver, "concurrency": [order.users], "warmup_s": order.warmup_s}
-    cell = scenario.CellSpec.model_validate(raw)
     apart = [one for one in loaded.scenario.criteria if parse(one.expression).uses_reference]
     criteria = [
         one.model_copy(update={"concurrency": None})
@@ -104,7 +108,7 @@ def one_cell(loaded: LoadedScenario, order: Order) -> tuple[Scenario, tuple[str,
             "candidates": {candidate: whole.candidates[candidate]},
             "reference": None,
             "workloads": {work: whole.workloads[work]},
-            "cells": [cell],
+            "cells": [cells[work]],
             "criteria": criteria,
             "rounds": 1,
         }

@@ -204,7 +204,7 @@ def _check_cells(scenario: Scenario, refuse: Callable[..., None]) -> None:
         here = ("cells", number)
         if cell.workload not in scenario.workloads:
             refuse((*here, "workload"), f"unknown workload {cell.workload!r}", sorted(scenario.workloads))
-        elif problem := _misplaced(cell, scenario.workloads[cell.workload]):
+        elif problem := misplaced(cell, scenario.workloads[cell.workload]):
             refuse((*here, "workload"), f"workload {cell.workload!r}: {problem}")
         for level in cell.concurrency:
             if not 1 <= level <= MAX_WRITERS:
@@ -236,7 +236,7 @@ def cells_of(criterion: CriterionSpec, scenario: Scenario) -> list[tuple[Driver,
     ]
 
 
-def _misplaced(cell: CellSpec, work: WorkloadSpec) -> str | None:
+def misplaced(cell: CellSpec, work: WorkloadSpec) -> str | None:
     """Why a workload can't be measured in this cell, in words; None where it can."""
     rules = {
         'kind bulk goes straight into the tables; set driver = "direct"': work.kind == "bulk" and cell.driver == "http",

@@ -67,7 +67,7 @@ def judged_by_slices(found: Results, folder: Path, scenario: Scenario, window: W
     rounds = per_round([_slice(record, n, one, samples, work) for n, one in enumerate(windows)])
     intervals = {name: st.log_interval(values, st.SHOWN_CONFIDENCE) for name, values in rounds.items()}
     cell = found.cells[0].model_copy(update={"per_round": rounds, "intervals": intervals})
-    criteria = _criteria(found.criteria, scenario, cell)
+    criteria = [_again(one, cell) for one in found.criteria]
     outcome, reason = verdict.of_candidate(cell.candidate, criteria, [cell])
     whole = verdict.of_run({cell.candidate: outcome}, None)
     changes: dict[str, object] = {
@@ -87,20 +87,12 @@ def _slice(record: TrialRecord, number: int, window: Window, samples: Samples, w
     return record.model_copy(update={**figures(samples, window, work, {}), "round": number})
 
 
-def _criteria(old: Sequence[Criterion], scenario: Scenario, cell: Cell) -> list[Criterion]:
-    rules = {(spec.name, spec.expression): spec for spec in scenario.criteria}
-    judged = []
-    for one in old:
-        spec = rules[one.name, one.expression]
-        if one.field not in ROUND_FIELDS:
-            judged.append(one)
-            continue
-        rule = Rule(spec.name, spec.expression, spec.gating, spec.table, spec.published)
-        again = judge(rule, cell, None)
-        judged.append(
-            again.model_copy(update={"reason": again.reason.replace("round", "slice"), "rounds_needed": None})
-        )
-    return judged
+def _again(old: Criterion, cell: Cell) -> Criterion:
+    """A criterion of a rate or a latency, judged over the slices; counts stay as they are."""
+    if old.field not in ROUND_FIELDS:
+        return old
+    new = judge(Rule(old.name, old.expression, old.gating, old.table, old.published), cell, None)
+    return new.model_copy(update={"reason": new.reason.replace("round", "slice"), "rounds_needed": None})
 
 
 def _note(windows: Sequence[Window]) -> str:

@@ -17,7 +17,7 @@ from bench.identity import TrialKey, run_name
 from bench.integrity import Expected, Tally, read_back
 from bench.integrity.run_audit import run_row
 from bench.job import Job, samples_path
-from bench.judge.trials import Window, figures
+from bench.judge.trials import Window, figures, unfinished
 from bench.outcome import Outcome
 from bench.plan import Trial
 from bench.rest import Rest
@@ -27,7 +27,7 @@ from bench.scenario import Scenario
 from bench.stand import Door, Stand, one_line
 from bench.stores.base import Counters
 from bench.trial_record import TrialRecord
-from bench.workload import OPERATIONS, Layout, Workload
+from bench.workload import Layout
 
 GENERATOR_LIMIT = 0.7  # share of a core above which the generator may be what limits
 _GAUGE_EVERY_S = 0.25
@@ -110,14 +110,14 @@ async def _measure(trial: Trial, setting: Setting, stand: Stand, layout: Layout,
         load, seen = await _load(job, setting, stand)
     except LoadFailed as error:  # the ledger still says what it had sent
         _compact(folder, error.epochs)
-        return {"error": str(error), **await _check(stand, job)}
+        return {"error": str(error), **await _check(stand, job, doubtful=True)}
     _compact(folder, load.epochs)
     taken = samples.load(folder / "samples.parquet")
     return {
         **figures(taken, load.window, layout.workload, load.retried),
+        "runs_unfinished": unfinished(taken, layout.workload, trial.concurrency, trial.count),
         **seen,
-        **await _check(stand, job, load.generator.lost_parts),
-        "runs_unfinished": _unfinished(trial, layout.workload, taken),
+        **await _check(stand, job, doubtful=load.generator.lost_parts > 0),
         "generator": load.generator,
     }
 
@@ -153,25 +153,6 @@ def _job(trial: Trial, setting: Setting, stand: Stand, layout: Layout, made: tup
         retry=setting.scenario.retry,
         reads=stand.reads,
     )
-
-
-def _unfinished(trial: Trial, workload: Workload, taken: samples.Samples) -> int | None:
-    """Of the runs that ``train`` was to make (``count``), or began in its time, how many did not finish.
-
-    When the time is over, writers are in the middle of a run; those runs are not counted.
-    """
-    if workload.kind != "train":
-        return None
-    first = OPERATIONS.index("create_experiment" if workload.experiments else "create_run")
-    began = int(np.count_nonzero(taken.operation == first))
-    if not began:
-        return None
-    last = taken.operation == OPERATIONS.index("finish_run")
-    finished = int(np.count_nonzero(last & (taken.outcome == Outcome.OK)))
-    if trial.count is not None:
-        return max(trial.concurrency * (trial.count // workload.operations_per_run), began) - finished
-    ends = {int(writer): bool(ended) for writer, ended in zip(taken.writer, last, strict=True)}
-    return max(0, began - finished - sum(not ended for ended in ends.values()))
 
 
 async def _load(job: Job, setting: Setting, stand: Stand) -> tuple[_Load, dict[str, Any]]:
@@ -253,11 +234,13 @@ async def _watch_gauges(stand: Stand, peaks: dict[str, float], over: asyncio.Eve
             await asyncio.wait_for(over.wait(), _GAUGE_EVERY_S)
 
 
-async def _check(stand: Stand, job: Job, lost_parts: int = 0) -> dict[str, Integrity]:
-    """Read everything back through the stand's own door, and after an HTTP trial over REST as well."""
-    key = job.key
+async def _check(stand: Stand, job: Job, doubtful: bool) -> dict[str, Integrity]:
+    """Read everything back through the stand's own door, and after an HTTP trial over REST as well.
+
+    ``doubtful``: who made the load did not end in order, and may still be writing.
+    """
     first = _expected(job)
-    in_doubt = lost_parts > 0 or any(bool(np.isin(status, _DOUBTFUL).any()) for status in first.statuses)
+    in_doubt = doubtful or any(bool(np.isin(status, _DOUBTFUL).any()) for status in first.statuses)
     try:
         await stand.finish_writing(first, in_doubt)
     except Exception as error:
@@ -267,7 +250,7 @@ async def _check(stand: Stand, job: Job, lost_parts: int = 0) -> dict[str, Integ
         async with Rest(job.site.url, job.site.headers) as rest:
 
             def again() -> Awaitable[Tally]:
-                return read_back(RestRows(rest, [job.experiment_id], run_name(key.prefix)), _expected(job))
+                return read_back(RestRows(rest, [job.experiment_id], run_name(job.key.prefix)), _expected(job))
 
             found["integrity_rest"] = await _settled(again, "rest", in_doubt)
     return found

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import identity, ledger
+from bench import identity, ledger, retry
 from bench.integrity.run_audit import end_time, run_row
 from bench.job import Job
 from bench.outcome import ErrorKind, Outcome
@@ -23,8 +23,6 @@ from bench.workload import OPERATIONS
 
 _BLOCK = 1024
 _RESERVED, _OK = int(Outcome.RESERVED), int(Outcome.OK)
-_MLFLOW_RETRIES, _MLFLOW_BACKOFF, _MLFLOW_JITTER = 7, 2, 1.0  # MLFLOW_HTTP_REQUEST_MAX_RETRIES and its companions
-_MLFLOW_LONGEST = 120
 _READ_PAGE = 100
 now = time.perf_counter_ns
 
@@ -324,15 +322,11 @@ class Writer:
                 pause = min(pause * 2, 1.0)
 
     async def _back_off(self, attempts: int) -> None:
-        """Wait as urllib3 does for MLflow's client: not before the first retry, then twice as long each time."""
-        if attempts == 1:
-            return
-        pause = min(_MLFLOW_LONGEST, _MLFLOW_BACKOFF * 2 ** (attempts - 1)) + random.uniform(0, _MLFLOW_JITTER)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopped.wait(), pause)
+            await asyncio.wait_for(self._stopped.wait(), retry.pause_s(attempts))
 
     def _may_retry(self, kind: ErrorKind, attempts: int) -> bool:
-        wanted = self._job.retry == "mlflow" and kind.is_lock and attempts <= _MLFLOW_RETRIES
+        wanted = self._job.retry == "mlflow" and kind.is_lock and attempts <= retry.RETRIES
         return wanted and not self._stopping
 
     @property

@@ -48,7 +48,7 @@ def refusal(status: int, body: bytes, errors: str, counted: bool, parts: int) ->
     if status >= 500:  # also a proxy's, which knows nothing: certain only with an error that undoes its transaction
         undone = bool(kinds) and all(one.is_lock or one is ErrorKind.POOL_EXHAUSTED for one in kinds)
     else:
-        undone = not any(one.leaves_doubt for one in kinds)
+        undone = status not in _GATEWAY and not any(one.leaves_doubt for one in kinds)
     certain = parts == 0 or (parts == 1 and undone)
     return Judged(Outcome.FAIL if certain else Outcome.INFO, kind)
 

@@ -1,7 +1,6 @@
 """One writer over HTTP: an identity with its ledger, whose operations users carry out, one user after another."""
 
 import math
-import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import NamedTuple
 from gevent import GreenletExit
 from gevent.event import Event
 
-from bench import ledger
+from bench import ledger, retry
 from bench.job import Job
 from bench.outcome import ErrorKind, Outcome
 from bench.samples import code
@@ -22,8 +21,7 @@ from loadtests._scripts import Operation, Script
 
 _RESERVED, _OK = int(Outcome.RESERVED), int(Outcome.OK)
 
-# What MLflow's client does by default (mlflow.utils.rest_utils, urllib3's Retry).
-_RETRIES, _BACKOFF, _JITTER, _LONGEST = 7, 2, 1.0, 120
+# What MLflow's client tries again (mlflow.utils.rest_utils).
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _CREATES = frozenset({"create_run", "create_experiment"})  # repeating one that was carried out makes two
 _CREATES_RETRIED = frozenset({408, 429})
@@ -188,16 +186,15 @@ class HttpWriter:
         return _Attempt(refusal(status, body, errors, self._counted, operation.parts), status, body)
 
     def _may_retry(self, operation: Operation, status: int, attempts: int) -> bool:
-        if self._job.retry != "mlflow" or attempts > _RETRIES or self._stopping.is_set():
+        if self._job.retry != "mlflow" or attempts > retry.RETRIES or self._stopping.is_set():
             return False
         if operation.name in _CREATES:
             return status in _CREATES_RETRIED
         return status == 0 or status in _RETRIED
 
     def _back_off(self, attempts: int) -> bool:
-        """Wait as urllib3 does for MLflow's client; true if the job was stopped meanwhile."""
-        pause = 0 if attempts == 1 else min(_LONGEST, _BACKOFF * 2 ** (attempts - 1) + random.uniform(0, _JITTER))
-        return bool(self._stopping.wait(pause))
+        """Wait before the next attempt; true if the job was stopped meanwhile."""
+        return bool(self._stopping.wait(retry.pause_s(attempts)))
 
     def _killed(self, name: str, start: int, attempts: int) -> None:
         """The user was killed in its operation: nobody knows how it ended, and the ledger keeps it reserved."""

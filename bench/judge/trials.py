@@ -66,6 +66,25 @@ def figures(samples: Samples, window: Window, workload: Workload, retried: Mappi
     }
 
 
+def unfinished(samples: Samples, workload: Workload, concurrency: int, count: int | None) -> int | None:
+    """Of the runs that ``train`` was to make (``count``), or began in its time, how many did not finish.
+
+    When the time is over, writers are in the middle of a run; those runs are not counted. None where the workload
+    makes no runs, or began none.
+    """
+    if workload.kind != "train":
+        return None
+    began = np.count_nonzero(_is(samples, "create_experiment" if workload.experiments else "create_run"))
+    if not began:
+        return None
+    last = _is(samples, "finish_run")
+    finished = int(np.count_nonzero(last & (samples.outcome == Outcome.OK)))
+    if count is not None:
+        return max(concurrency * (count // workload.operations_per_run), int(began)) - finished
+    ends = {int(writer): bool(ended) for writer, ended in zip(samples.writer, last, strict=True)}
+    return max(0, int(began) - finished - sum(not ended for ended in ends.values()))
+
+
 def _is(samples: Samples, name: str) -> Flags:
     return np.asarray(samples.operation == OPERATIONS.index(name))
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.judge.trials import Window, figures
+from bench.judge.trials import Window, figures, unfinished
 from bench.outcome import ErrorKind, Outcome
 from bench.results import Percentiles
 from bench.samples import SCHEMA, Samples
@@ -270,3 +270,34 @@ def test_first_attempts_are_those_that_were_ok_at_once() -> None:
         row(9.0, 9.5), row(9.9, 10.2),
     ]  # fmt: skip
     assert of(rows).first_attempts_ok == 2  # the fifth was over before the window
+
+
+# Runs that did not finish
+
+
+def left(work: Workload, *writers: list[Row], count: int | None = None) -> int | None:
+    taken = samples([each for rows in writers for each in rows])
+    owner = np.array([n for n, rows in enumerate(writers) for _ in rows], dtype=np.uint16)
+    return unfinished(
+        Samples(*(getattr(taken, name) for name in SCHEMA.names[:-1]), owner), work, len(writers) or 1, count
+    )
+
+
+def test_a_run_that_the_end_of_the_time_cut_off_is_not_unfinished() -> None:
+    whole = run_of(TRAIN, 10.1, {})
+    assert left(TRAIN, whole, whole) == 0
+    assert left(TRAIN, whole + run_of(TRAIN, 11.0, {}, until="log_metric"), whole) == 0
+    assert left(TRAIN, run_of(TRAIN, 10.1, {}, until="log_param") + whole, whole) == 1
+
+
+def test_of_a_counted_load_every_run_is_asked_for() -> None:
+    each = EXPERIMENTS.operations_per_run
+    whole = run_of(EXPERIMENTS, 10.1, {})
+    assert left(EXPERIMENTS, whole, whole, count=each) == 0
+    assert left(EXPERIMENTS, whole, run_of(EXPERIMENTS, 10.1, {}, bad="finish_run"), count=each) == 1
+    assert left(EXPERIMENTS, whole, whole, count=3 * each) == 4
+
+
+def test_only_trainings_that_began_can_be_unfinished() -> None:
+    assert left(SINGLE, [row(10.1, 10.2)]) is None
+    assert left(TRAIN) is None
