@@ -28,7 +28,8 @@ bench-gate: setup ## run the benchmark and fail with its verdict (for CI; trackb
 	@$(BIN)/trackbench run $(SCENARIO) $(ARGS)
 
 test: check ## check the code, then run every test that is not slow
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest tests/unit -n auto $(ARGS)
+	$(BIN)/python -m pytest tests/servers tests/browser $(ARGS)
 
 test-slow: setup ## run the slow tests only
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -17,7 +17,7 @@ from typing import Literal, Self
 
 import httpx
 
-from bench.results import Availability, Probe
+from bench.cell import Availability, Probe
 from bench.site import Site
 
 EVERY_S = 0.25

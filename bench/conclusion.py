@@ -1,12 +1,18 @@
 """From a run's trials to its results: cells, criteria, verdicts, and what a reader must know beside them."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import cast
 
+from bench.cell import CLOSED, Cell, Criterion
 from bench.errors import ExitCode
 from bench.judge import criteria, verdict
+from bench.judge.capacity import capacities
 from bench.judge.cells import cell_of
-from bench.results import Candidate, Cell, Criterion, Results, Run
-from bench.scenario import Scenario, cells_of
+from bench.judge.comparisons import against_reference, control_of
+from bench.judge.looks import Look
+from bench.plan import Group
+from bench.results import Candidate, Control, Results, Run
+from bench.scenario import Driver, Scenario, cells_of
 from bench.trial_record import CellKey, TrialRecord
 
 
@@ -16,10 +22,21 @@ def judge_records(
     candidates: Sequence[Candidate],
     run_facts: Run,
     facts: Mapping[str, str],
+    looks: Mapping[Group, Sequence[Look]] | None = None,
+    baseline: Results | None = None,
 ) -> Results:
-    """Turn trials into cells, criteria and verdicts."""
-    cells = _cells(scenario, records, {one.name: _facts(one) for one in candidates})
-    judged = _criteria(scenario, cells, {one.name for one in candidates if one.theirs})
+    """Turn trials into cells, criteria and verdicts.
+
+    ``looks``: for cells that got more rounds until they were decided, when that was looked at. ``baseline``: the run
+    that criteria may name.
+    """
+    own_facts = {one.name: _facts(one) for one in candidates}
+    cells = _cells(scenario, [one for one in records if not one.control], own_facts)
+    judged = _criteria(scenario, cells, {one.name for one in candidates if one.theirs}, looks or {}, baseline)
+
+    def own_looks(cell: Cell) -> Sequence[Look]:
+        return (looks or {}).get(_group(cell), ())
+
     decided = {one.name: verdict.of_candidate(one.name, judged, cells) for one in candidates}
     verdicts = {name: outcome for name, (outcome, _) in decided.items()}
     whole = verdict.of_run(verdicts, scenario.reference)
@@ -33,6 +50,9 @@ def judge_records(
         reasons={name: reason for name, (_, reason) in decided.items()},
         verdict=whole,
         exit_code=int(verdict.exit_code(whole, cells)),
+        comparisons=against_reference(cells, own_looks),
+        control=_control(scenario, records, cells, own_facts, own_looks),
+        capacities=capacities(cells, _objectives(scenario)),
         notes=_notes(scenario, records, candidates),
     )
     return cut_short(found) if run_facts.interrupted else found
@@ -62,6 +82,47 @@ def _facts(candidate: Candidate) -> dict[str, float | None]:
     }
 
 
+def undecided(
+    scenario: Scenario,
+    records: Sequence[TrialRecord],
+    candidates: Sequence[Candidate],
+    looks: Mapping[Group, Sequence[Look]],
+    baseline: Results | None,
+) -> set[Group]:
+    """The cells whose gating criteria are inconclusive, and which more rounds may decide."""
+    cells = _cells(scenario, [one for one in records if not one.control], {one.name: _facts(one) for one in candidates})
+    judged = _criteria(scenario, cells, {one.name for one in candidates if one.theirs}, looks, baseline)
+    return {
+        Group(cast(Driver, one.driver), one.workload, one.concurrency, one.load)
+        for one in judged
+        if one.gating and not one.reference and one.outcome == "inconclusive" and one.rounds_needed is not None
+    }
+
+
+def _control(
+    scenario: Scenario,
+    records: Sequence[TrialRecord],
+    cells: Sequence[Cell],
+    facts: Mapping[str, dict[str, float | None]],
+    own_looks: Callable[[Cell], Sequence[Look]],
+) -> Control | None:
+    """The A/A comparison, if a cell was measured twice."""
+    for second in _cells(scenario, [one for one in records if one.control], facts):
+        for first in cells:
+            if (first.candidate, _group(first)) == (second.candidate, _group(second)):
+                return control_of(first, second, own_looks)
+    return None
+
+
+def _objectives(scenario: Scenario) -> dict[tuple[str, str, int], str]:
+    return {
+        (cell.driver, cell.workload, level): cell.objective
+        for cell in scenario.cells
+        if cell.objective is not None
+        for level in cell.concurrency
+    }
+
+
 def _cells(
     scenario: Scenario, records: Sequence[TrialRecord], facts: Mapping[str, dict[str, float | None]]
 ) -> list[Cell]:
@@ -76,23 +137,42 @@ def _cells(
         for key, group in groups.items()
     ]
     return sorted(
-        cells, key=lambda cell: (cell.driver != "http", cell.workload, cell.concurrency, order[cell.candidate])
+        cells,
+        key=lambda cell: (
+            cell.driver != "http",
+            cell.workload,
+            cell.concurrency,
+            cell.load != CLOSED,
+            _offered(cell),
+            order[cell.candidate],
+        ),
     )
 
 
-def _criteria(scenario: Scenario, cells: Sequence[Cell], shared: Collection[str]) -> list[Criterion]:
+def _criteria(
+    scenario: Scenario,
+    cells: Sequence[Cell],
+    shared: Collection[str],
+    looks: Mapping[Group, Sequence[Look]],
+    baseline: Results | None,
+) -> list[Criterion]:
     """Every criterion on every cell it is for; ``shared`` are candidates whose server others may use too."""
+    before = {(one.candidate, _group(one)): one for one in baseline.cells} if baseline is not None else {}
     judged = []
     for spec in scenario.criteria:
         rule = criteria.Rule(spec.name, spec.expression, spec.gating, spec.table, spec.published)
-        wanted = {(driver, workload) for driver, workload, _ in cells_of(spec, scenario)}
+        wanted = {(driver, workload, load) for driver, workload, _, load in cells_of(spec, scenario)}
         for cell in cells:
-            if (cell.driver, cell.workload) not in wanted or spec.concurrency not in (None, cell.concurrency):
+            if (cell.driver, cell.workload, cell.load) not in wanted:
+                continue
+            if spec.concurrency not in (None, cell.concurrency):
                 continue
             if spec.stores is not None and cell.store not in spec.stores:
                 continue
-            same = [other for other in cells if other.reference and _place(other) == _place(cell)]
-            decided = criteria.judge(rule, cell, same[0] if same else None)
+            same = [other for other in cells if other.reference and _group(other) == _group(cell)]
+            planned = looks.get(_group(cell), ())
+            earlier = before.get((cell.candidate, _group(cell)))
+            decided = criteria.judge(rule, cell, same[0] if same else None, planned, earlier)
             if decided.outcome == "fail" and cell.candidate in shared and decided.field.startswith("referee."):
                 reason = "the counter is everybody's on this server, which is not ours alone"
                 decided = decided.model_copy(update={"outcome": "inconclusive", "reason": reason})
@@ -100,10 +180,20 @@ def _criteria(scenario: Scenario, cells: Sequence[Cell], shared: Collection[str]
     return judged
 
 
-def _place(cell: Cell) -> tuple[str, str, int]:
-    return cell.driver, cell.workload, cell.concurrency
+def _group(cell: Cell) -> Group:
+    return Group(cell.driver, cell.workload, cell.concurrency, cell.load)
 
 
+def _offered(cell: Cell) -> float:
+    """What puts open loops in order: the share of the maximum, or the rate."""
+    return 0.0 if cell.schedule is None else cell.schedule.share or cell.schedule.rate
+
+
+_LOOP_NOTES = {
+    True: "Closed loop: each writer waits for its answer before it sends again, so latency is service time; "
+    "a stall delays operations that are then never sent (coordinated omission).",
+    False: "Open loop: operations are due by a schedule that no answer changes; latency runs from when each was due.",
+}
 _DRIVER_NOTES = {
     "http": "HTTP: Locust users, a real MLflow server and its database share this machine's cores.",
     "direct": "Direct writers: the store's own share of what users feel; no MLflow server stands in between.",
@@ -113,8 +203,7 @@ _DRIVER_NOTES = {
 def _notes(scenario: Scenario, records: Sequence[TrialRecord], candidates: Sequence[Candidate]) -> list[str]:
     """Limits and honesty marks."""
     notes = [
-        "Closed loop: each writer waits for its answer before it sends again, so latency is service time; "
-        "a stall delays operations that are then never sent (coordinated omission).",
+        *(text for closed, text in _LOOP_NOTES.items() if any((one.load == CLOSED) == closed for one in records)),
         *(text for driver, text in _DRIVER_NOTES.items() if any(one.driver == driver for one in records)),
         "Process crashes and power losses were not tested in this run.",
     ]

@@ -19,6 +19,8 @@ import uvloop
 
 from bench.frames import TICK_S, pack, read_frame, summary
 from bench.job import PATIENCE, Job
+from bench.paced import PacedWriter
+from bench.pacer import Due, Pacer, skipped_code
 from bench.samples import Recorder
 from bench.stores import store_for
 from bench.writers import Writer, now
@@ -44,33 +46,42 @@ class Engine:
         self._together = asyncio.Barrier(job.writers) if job.workload.lockstep else None
         self._writes = 0  # ok writes since the measured time began
         self._refused: list[str] = []  # orders that could not be carried out
+        self._pacer = None if job.arrivals is None else Pacer()
 
     async def run(self) -> None:
         """Connect, warm up, measure, stop; frames tell the owner how it goes."""
-        orders = asyncio.create_task(self._obey())
         try:
-            try:
-                await self._more_writers(self._job.active)
-            except Exception as error:
-                kind = self._store.classify(error)
-                self._send({"event": "failed", "error": kind.label, "message": f"{type(error).__name__}: {error}"})
-                return
+            await self._more_writers(self._job.active)
+        except Exception as error:
+            kind = self._store.classify(error)
+            self._send({"event": "failed", "error": kind.label, "message": f"{type(error).__name__}: {error}"})
+            return
+        orders = asyncio.create_task(self._obey())  # not before: an order starts writers
+        try:
             await self._load()
         finally:
             orders.cancel()
 
     async def _load(self) -> None:
         epoch = now()
+        if self._pacer is not None:
+            self._pacer.begin(self._arrivals(epoch))
         self._send({"event": "ready", "epoch_ns": epoch})
         for writer in self._writers:
             self._start(writer)
         background = [asyncio.create_task(self._tick(epoch)), asyncio.create_task(self._probe_lag())]
         finished = asyncio.create_task(self._all_done())
         over = asyncio.create_task(self._over.wait())
-        figures = await self._window(epoch, {finished, over, *background})
+        ends = {finished, over, *background}
+        figures = await self._window(epoch, ends)
+        if self._pacer is not None:
+            # without a time of its own the owner's order is the regular end
+            await self._work_off(self._pacer, ends - {over} if math.isinf(self._job.duration_s) else ends)
         for writer in self._writers:
             writer.stop()
         await finished
+        if self._pacer is not None:
+            self._pacer.release()
         broken = [task for task in background if task.done()]
         for task in (over, *background):
             task.cancel()
@@ -85,30 +96,65 @@ class Engine:
 
         CPU is that of the event loop's thread: SQLite works in threads of this process, and is not the generator.
         """
-        job = self._job
-        if job.warmup_s:
-            await asyncio.wait(ends, timeout=job.warmup_s, return_when=asyncio.FIRST_COMPLETED)
+        opening = epoch + round(self._job.warmup_s * 1e9)
+        await self._until(opening, ends)
         self._lags.clear()
         for writer in self._writers:
             writer.retried.clear()
         self._drain()
         self._writes = 0
         begun, cpu = now(), time.thread_time()
+        if self._pacer is None:
+            await self._closed_loop(begun, ends)
+        else:
+            await self._until(self._pacer.due.closing_ns, ends)
+        ended = now()
+        used = {
+            "cpu_share": (time.thread_time() - cpu) / max((ended - begun) / 1e9, 1e-9),
+            "loop_lag_p99_ms": float(np.percentile(self._lags, 99)) * 1000 if self._lags else 0.0,
+        }
+        if self._pacer is not None:  # measured on the schedule, unless something ended the load early
+            self._pacer.close(ended)
+            begun, ended = min(begun, opening), min(ended, self._pacer.due.closing_ns or ended)
+        return {"begin_ns": begun - epoch, "end_ns": ended - epoch, **used}
+
+    async def _closed_loop(self, begun: int, ends: set[asyncio.Task[Any]]) -> None:
+        job = self._job
         done, _ = await asyncio.wait(ends, timeout=job.limit_s, return_when=asyncio.FIRST_COMPLETED)
         patient = begun + job.duration_s * PATIENCE * 1e9
         while not done and self._writes < job.min_writes and now() < patient:
             done, _ = await asyncio.wait(ends, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
-        ended = now()
-        return {
-            "begin_ns": begun - epoch,
-            "end_ns": ended - epoch,
-            "cpu_share": (time.thread_time() - cpu) / max((ended - begun) / 1e9, 1e-9),
-            "loop_lag_p99_ms": float(np.percentile(self._lags, 99)) * 1000 if self._lags else 0.0,
-        }
+
+    def _arrivals(self, epoch: int) -> Due:
+        """Those of an open loop: they begin with the load, and end with the measured time."""
+        job = self._job
+        assert job.arrivals is not None
+        closing = None if job.limit_s is None else epoch + round(job.warmup_s * 1e9) + round(job.limit_s * 1e9)
+        return Due(job.arrivals, epoch, closing)
+
+    async def _work_off(self, pacer: Pacer, ends: set[asyncio.Task[Any]]) -> None:
+        """Let writers send what was due within the measured time, for a while; what is left then is skipped.
+
+        An owner that has ended the load waits for the operations in flight, and no longer.
+        """
+        await asyncio.wait(ends, timeout=self._job.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        word = skipped_code(self._job.workload, self._job.first)
+        pacer.abandon(lambda due, at: self._recorder.record((due, at, at, word)))
+
+    async def _until(self, at_ns: int | None, ends: set[asyncio.Task[Any]]) -> None:
+        """Wait for a time of the clock (None: without end), or until one of ``ends`` is done if that comes first."""
+        done: set[asyncio.Task[Any]] = set()
+        while not done and (at_ns is None or at_ns > now()):  # timers are coarse, and may be early
+            timeout = None if at_ns is None else max((at_ns - now()) / 1e9, 0.001)
+            done, _ = await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
     async def _more_writers(self, wanted: int) -> None:
-        make = partial(Writer, self._job, store=self._store, record=self._recorder.record, together=self._together)
-        new = [make(self._job.first + index) for index in range(len(self._writers), wanted)]
+        job, known = self._job, partial(Writer, together=self._together)
+        make = known if self._pacer is None else partial(PacedWriter, pacer=self._pacer)
+        new = [
+            make(job, job.first + index, self._store, self._recorder.record)
+            for index in range(len(self._writers), wanted)
+        ]
         await asyncio.gather(*(writer.connect() for writer in new))
         self._writers += new
 

@@ -12,7 +12,10 @@ import psutil
 
 from bench.stores.url import hide_password
 
-_PACKAGES = ("trackbench", "mlflow", "asyncpg", "aiomysql", "aiosqlite", "uvloop", "numpy")
+_PACKAGES = (
+    "trackbench", "mlflow", "asyncpg", "aiomysql", "aiosqlite", "uvloop", "numpy", "locust", "httpx", "sqlalchemy",
+    "psycopg2-binary", "pymysql",
+)  # fmt: skip
 
 
 def facts(scratch: Path) -> dict[str, str]:

@@ -51,12 +51,19 @@ class Summary:
 def summary(table: Table, workload: Workload) -> Summary:
     """Some recorded samples in a few numbers: by outcome, by error, and by operation with a latency histogram.
 
+    Latency counts from when an operation was due; in a closed loop that is when it began. Arrivals that were skipped
+    are counted, and that is all: they are no operations.
+
     Few and cheap steps, and no columns: this runs in the load process while the load does.
     """
     packed = table[:, 3]
     pairs = np.bincount((packed & 0xFF) * _OUTCOMES + (packed >> 8 & 0xFF), minlength=len(OPERATIONS) * _OUTCOMES)
     ended = pairs.reshape(-1, _OUTCOMES)
     ok = ended[:, Outcome.OK]
+    skipped = int(ended[:, Outcome.SKIPPED].sum())
+    if skipped:
+        table = table[packed >> 8 & 0xFF != Outcome.SKIPPED]
+        packed, ended[:, Outcome.SKIPPED] = table[:, 3], 0
     errors = np.bincount(packed >> 16 & 0xFF) if ok.sum() < len(table) else np.zeros(0, dtype=np.int64)
     operations = {
         OPERATIONS[number]: _operation(table, int(number), ended[number], workload)
@@ -66,9 +73,10 @@ def summary(table: Table, workload: Workload) -> Summary:
         "ok": int(ok.sum()),
         "failed": int(ended[:, Outcome.FAIL].sum()),
         "unknown": int(ended[:, Outcome.INFO].sum()),
+        "skipped": skipped,
         "metrics": sum(one["metrics"] for one in operations.values()),
         "errors": {ErrorKind(kind).label: int(n) for kind, n in enumerate(errors) if kind and n},
-        "slowest_ms": float((table[:, 2] - table[:, 1]).max()) / 1e6 if len(table) else 0.0,
+        "slowest_ms": float((table[:, 2] - table[:, 0]).max()) / 1e6 if len(table) else 0.0,
         "operations": operations,
     }
     return Summary(frame, int(ok[_WRITING].sum()))
@@ -77,7 +85,7 @@ def summary(table: Table, workload: Workload) -> Summary:
 def _operation(table: Table, number: int, ended: Any, workload: Workload) -> dict[str, Any]:
     ok = int(ended[Outcome.OK])
     wanted = (number | Outcome.OK << 8) == (table[:, 3] & 0xFFFF)
-    latency = table[wanted, 2] - table[wanted, 1]
+    latency = table[wanted, 2] - table[wanted, 0]
     found, counts = np.unique(histogram.buckets(latency), return_counts=True)
     return {
         "ok": ok,

@@ -22,7 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from bench import frames, run, scenario
+from bench import frames, run, run_folder, scenario, selection
+from bench.arrivals import Kind as ArrivalsKind
 from bench.conclusion import cut_short
 from bench.errors import BadInput
 from bench.job import Driver, Job
@@ -46,7 +47,7 @@ class Order:
     """One trial. ``users`` is its concurrency, ``identities`` the writers that there is room for.
 
     ``url`` is the store's, as `--store` takes it, ``tracking_url`` the user's own tracking server; both may hold
-    passwords. ``command`` is what the user typed.
+    passwords. ``command`` is what the user typed. ``rate`` makes an open loop of it, of so many operations a second.
     """
 
     scenario: str
@@ -61,6 +62,18 @@ class Order:
     seed: int | None
     out: str
     command: list[str]
+    rate: float | None = None
+    arrivals: ArrivalsKind = "poisson"
+
+    @property
+    def cell(self) -> dict[str, object]:
+        """What it says of its cell, but for the workload."""
+        said: dict[str, object] = {
+            "driver": self.driver,
+            "concurrency": [self.users],
+            "warmup_s": self.warmup_s,
+        }
+        return said if self.rate is None else said | {"rate": [self.rate], "arrivals": self.arrivals}
 
     def told(self) -> dict[str, object]:
         """As a frame has it."""
@@ -71,35 +84,33 @@ def one_cell(loaded: LoadedScenario, order: Order) -> tuple[Scenario, tuple[str,
     """The scenario reduced to one cell, and notes on what can't be judged so.
 
     The candidate is the scenario's first on the store, the workload its first of the kind. Criteria of another
-    concurrency are judged here all the same; those that need the reference can't be.
+    concurrency are judged here all the same; those that need the reference, or a baseline run, can't be.
 
     Raises:
         BadInput: the scenario has no such workload, or the user's is an unknown store.
     """
-    whole = scenario.with_stores(loaded.scenario, [order.store])
+    whole = selection.with_stores(loaded.scenario, [order.store])
     candidate = next(name for name, spec in whole.candidates.items() if spec.store == order.store)
-    cells = {
-        name: scenario.CellSpec.model_validate(
-            {"workload": name, "driver": order.driver, "concurrency": [order.users], "warmup_s": order.warmup_s}
-        )
-        for name in whole.workloads
-    }
+    cells = {name: scenario.CellSpec.model_validate({"workload": name, **order.cell}) for name in whole.workloads}
     fitting = [
         name
         for name, spec in whole.workloads.items()
         if spec.kind == order.kind
         and scenario.misplaced(cells[name], spec) is None
-        and not (spec.lockstep and order.driver == "direct")  # users come and go
+        and not (spec.lockstep and (order.driver == "direct" or order.rate))  # users come and go, or wait their turn
     ]
     if not fitting:
         kinds = ", ".join(sorted({spec.kind for spec in whole.workloads.values()}))
         raise BadInput(f"scenario {loaded.name}: no workload of kind {order.kind}, only {kinds}; use another scenario")
     work = fitting[0]
-    apart = [one for one in loaded.scenario.criteria if parse(one.expression).uses_reference]
+    apart = [one for one in loaded.scenario.criteria if parse(one.expression).against]
     criteria = [
         one.model_copy(update={"concurrency": None})
         for one in whole.criteria
-        if one not in apart and one.workload in (None, work) and one.driver in (None, order.driver)
+        if one not in apart
+        and one.workload in (None, work)
+        and one.driver in (None, order.driver)
+        and one.loop in (None, "closed" if order.rate is None else "open")
     ]
     if not any(one.gating for one in criteria):
         raise BadInput(f"scenario {loaded.name}: no criterion judges {order.kind} over {order.driver}; use another one")
@@ -107,13 +118,19 @@ def one_cell(loaded: LoadedScenario, order: Order) -> tuple[Scenario, tuple[str,
         update={
             "candidates": {candidate: whole.candidates[candidate]},
             "reference": None,
+            "control": None,
+            "baseline": None,
             "workloads": {work: whole.workloads[work]},
             "cells": [cells[work]],
             "criteria": criteria,
             "rounds": 1,
         }
     )
-    return reduced, tuple(f"Not judged, since the reference did not run: {one.name}." for one in apart)
+    return reduced, tuple(f"Not judged, since {_missing(one)}: {one.name}." for one in apart)
+
+
+def _missing(criterion: scenario.CriterionSpec) -> str:
+    return "the reference did not run" if parse(criterion.expression).uses_reference else "it needs a baseline run"
 
 
 def request_of(order: Order) -> run.Request:
@@ -196,7 +213,7 @@ def _send(message: dict[str, object]) -> None:
 
 async def _carry_out(order: Order, load: _Elsewhere) -> tuple[Results, Path]:
     request = request_of(order)
-    folder = run.new_folder(request.out, request.scenario.name, datetime.now(UTC)).absolute()
+    folder = run_folder.new_folder(request.out, request.scenario.name, datetime.now(UTC)).absolute()
 
     @asynccontextmanager
     async def hand_over(job: Job) -> AsyncIterator[_Elsewhere]:
@@ -208,11 +225,11 @@ async def _carry_out(order: Order, load: _Elsewhere) -> tuple[Results, Path]:
         found = await run.run(request, folder, _Watcher(), hand_over)
     except BadInput:
         if not (folder / "trials").exists():
-            run.discard(folder)
+            run_folder.discard(folder)
         raise
     except asyncio.CancelledError:
         if load.dropped or not (folder / "trials").exists():
-            run.discard(folder)
+            run_folder.discard(folder)
         else:
             _report(read(folder), folder)
         raise

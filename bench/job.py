@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from bench.arrivals import Arrivals
 from bench.identity import TrialKey
 from bench.site import Site
 from bench.stores.url import StoreUrl
@@ -41,6 +42,8 @@ class Job:
     this process may use ``block`` of them from ``first`` on, and begins with ``active``. With ``count`` each writer
     ends after so many operations. ``duration_s`` may be infinite: then the owner says when the load ends.
     ``min_writes`` prolongs the measured time, to at most `PATIENCE` times its length, until so many writes are in.
+    ``arrivals`` makes an open loop of it: a writer that is free takes the next operation that is due. Those due within
+    the measured time are sent even when it is over, within `drain_s`; then what is left is skipped.
     """
 
     driver: Driver
@@ -65,6 +68,7 @@ class Job:
     timeout_s: float
     retry: Retry
     reads: ReadTargets | None
+    arrivals: Arrivals | None = None
 
     @property
     def layout(self) -> Layout:
@@ -80,6 +84,11 @@ class Job:
         if math.isinf(self.duration_s):
             return None
         return self.duration_s if self.count is None else _LONGEST_S + _LONGEST_EACH_S * self.count
+
+    @property
+    def drain_s(self) -> float:
+        """How long an open loop may go on after its measured time, for operations that were due within it."""
+        return min(self.duration_s * PATIENCE, self.timeout_s)
 
     @property
     def samples(self) -> Path:
@@ -101,7 +110,7 @@ class Job:
     def from_json(cls, text: str) -> "Job":
         """The job that `to_json` wrote."""
         raw = json.loads(text)
-        url, site, reads = raw["url"], raw["site"], raw["reads"]
+        url, site, reads, arrivals = raw["url"], raw["site"], raw["reads"], raw["arrivals"]
         if url is not None:
             url["path"] = Path(url["path"]) if url["path"] else None
             url["options"] = tuple(tuple(pair) for pair in url["options"])
@@ -114,6 +123,7 @@ class Job:
                 "key": TrialKey(**raw["key"]),
                 "workload": Workload(**raw["workload"]),
                 "reads": _targets(reads) if reads else None,
+                "arrivals": Arrivals(**arrivals) if arrivals else None,
             }
         )
 

@@ -7,7 +7,8 @@ class Outcome(IntEnum):
     """Status of one commit in the ledger, and of one operation in the samples (one byte each).
 
     ``UNTOUCHED`` and ``RESERVED`` appear in the ledger only: a commit that was never sent, and one that was
-    about to be sent when its writer last wrote to the ledger.
+    about to be sent when its writer last wrote to the ledger. ``SKIPPED`` appears in samples only: an arrival of an
+    open loop that was never sent, since its latency limit had passed before a writer was free.
     """
 
     UNTOUCHED = 0
@@ -15,6 +16,7 @@ class Outcome(IntEnum):
     OK = 2
     FAIL = 3
     INFO = 4
+    SKIPPED = 5
 
 
 class ErrorKind(IntEnum):

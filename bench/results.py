@@ -10,208 +10,95 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from bench.cell import CLOSED, Cell, Criterion, Frozen, Interval, Verdict
 from bench.errors import BadInput
 
 SCHEMA_VERSION: Final = 1
-Verdict = Literal["pass", "inconclusive", "fail"]
-Interval = tuple[float, float]
-INTEGRITY_COUNTS = (
-    "attempted", "acknowledged", "stored", "lost", "duplicated", "corrupted", "unexpected", "recovered",
-    "indeterminate",
-)  # fmt: skip
+Change = Literal["better", "worse", "same", "unknown"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Comparison(Frozen):
+    """One figure of one cell against the same figure elsewhere: the reference's, or another run's.
 
-
-class Percentiles(_Frozen):
-    """Latency in milliseconds over ``n`` operations; a percentile is None where n is too small for it."""
-
-    p50: float | None = None
-    p90: float | None = None
-    p95: float | None = None
-    p99: float | None = None
-    p999: float | None = None
-    max: float | None = None
-    n: int = 0
-
-
-class Latency(_Frozen):
-    """Service time runs from the actual start, response time from the scheduled start."""
-
-    service: Percentiles
-    response: Percentiles
-
-
-class Operation(_Frozen):
-    """One kind of operation within a cell."""
-
-    ok: int
-    failed: int
-    unknown: int
-    reads: bool
-    latency_ms: Latency
-
-
-class Integrity(_Frozen):
-    """Rows compared bit for bit with the ledger, summed over a cell's trials (see docs/methodology.md)."""
-
-    checked: bool
-    door: Literal["sql", "rest"] = "sql"
-    reason: str | None = None
-    attempted: int = 0
-    acknowledged: int = 0
-    stored: int = 0
-    lost: int = 0
-    duplicated: int = 0
-    corrupted: int = 0
-    unexpected: int = 0
-    recovered: int = 0
-    indeterminate: int = 0
-    invariants: dict[str, int] = Field(default_factory=dict, description="violations of each invariant")
-    examples: list[str] = Field(default_factory=list, description="the first rows found wrong, in words")
-
-    @property
-    def share(self) -> float | None:
-        """1.0 where nothing is wrong, else the share of attempted rows that are right; None if unchecked."""
-        if not self.checked:
-            return None
-        return max(0.0, 1.0 - self.wrong / max(1, self.attempted, self.wrong))
-
-    @property
-    def wrong(self) -> int:
-        """Rows and invariants found wrong."""
-        return self.lost + self.duplicated + self.corrupted + self.unexpected + sum(self.invariants.values())
-
-    @property
-    def broken(self) -> bool:
-        """Whether data was lost, changed, duplicated or added."""
-        return self.checked and self.wrong > 0
-
-
-class Probe(_Frozen):
-    """One kind of probe beside the load: how many were sent, how many answered well, and how soon."""
-
-    ok: int
-    n: int
-    p95_ms: float | None
-
-
-class Availability(_Frozen):
-    """Whether the tracking server could be used during the load.
-
-    ``/health`` never touches the database, so a search stands beside it. ``share`` is that of the moments, four a
-    second, at which both answered well.
+    ``ratio`` is ours divided by theirs, ``interval`` its interval at ``confidence``, ``p`` the probability of so large
+    a difference by chance, corrected by Holm's method over all comparisons made together.
     """
 
-    share: float | None
-    n: int
-    health: Probe
-    search: Probe
-
-
-class Generator(_Frozen):
-    """What the load generator itself used: the worst trial of the cell."""
-
-    cpu_share: float | None = None
-    loop_lag_p99_ms: float | None = None
-    saturated: bool = False
-    lost_parts: int = Field(default=0, description="Locust workers that were lost during the load")
-    reason: str | None = None
-
-
-class TimelinePoint(_Frozen):
-    """One second of one round."""
-
-    round: int
-    second: int
-    metrics: int
-    lock_errors: int
-
-
-class Cell(_Frozen):
-    """Candidate x driver x workload x concurrency, over all its rounds."""
-
     candidate: str
-    store: str
-    driver: Literal["direct", "http"]
-    workload: str
-    concurrency: int
-    reference: bool
-    rounds: int
-    rounds_lost: int = Field(default=0, description="rounds that could not be measured")
-    seconds: float
-    ops_ok: int
-    ops_failed: int
-    ops_unknown: int
-    ops_retried: int
-    metrics_per_s: float | None
-    ops_per_s: float | None
-    success_rate: float | None
-    first_attempt_rate: float | None = Field(default=None, description="share of operations whose first attempt was ok")
-    latency_ms: Latency = Field(description="operations that write; all of them where a workload only reads")
-    read_latency_ms: Latency | None = Field(description="operations that read, where the workload mixes both")
-    operations: dict[str, Operation]
-    errors: dict[str, int]
-    lock_errors: int
-    deadlocks: int
-    server_errors: dict[str, int] | None = Field(
-        default=None,
-        description="database errors inside the tracking server, also those that its own retries hid",
-    )
-    referee: dict[str, float | None]
-    facts: dict[str, float | None] = Field(
-        default_factory=dict, description="of the candidate: durable, schema_missing, schema_current (0 or 1)"
-    )
-    availability: Availability | None = None
-    phases_ms: dict[str, float] = Field(
-        default_factory=dict, description="one experiment of `train`: create, params, steps, experiment"
-    )
-    runs_unfinished: int | None = Field(default=None, description="runs that `train` was to make and did not finish")
-    integrity: Integrity
-    integrity_rest: Integrity | None = Field(default=None, description="the same check, read over MLflow's REST API")
-    integrity_prefill: Integrity | None = Field(default=None, description="of the prefill, after all trials")
-    generator: Generator
-    intervals: dict[str, Interval | None] = Field(description="95 % interval of the mean over rounds")
-    per_round: dict[str, list[float | None]]
-    timeline: list[TimelinePoint]
-
-    @property
-    def doors(self) -> list[Integrity]:
-        """Each integrity check that was made: by SQL, over REST after an HTTP trial, and of the prefill."""
-        checks = (self.integrity, self.integrity_rest, self.integrity_prefill)
-        return [one for one in checks if one is not None]
-
-
-class Criterion(_Frozen):
-    """One expression of the scenario, judged for one candidate on one cell."""
-
-    candidate: str
-    name: str
-    expression: str
-    field: str
     driver: str
     workload: str
     concurrency: int
-    comparison: str
-    limit: float | None = Field(description="the number compared with; None where the reference has none")
-    target: str = Field(description="the limit in words, with the reference where it comes from one")
-    measured: float | None
+    load: str = CLOSED
+    field: str
     unit: str
+    ours: float | None
+    theirs: float | None
+    rounds: tuple[int, int] = Field(description="ours, theirs")
+    ratio: float | None
     interval: Interval | None
-    outcome: Verdict
-    gating: bool
-    table: str = Field(default="", description="which table of the report it belongs to; empty: the only one")
-    published: str | None = Field(default=None, description="what a published report says of the same figure")
-    reference: bool
+    confidence: float
+    p: float | None
+    outcome: Change
     reason: str
-    rounds_needed: int | None = Field(description="about how many rounds in all would decide an inconclusive one")
 
 
-class Candidate(_Frozen):
+class Control(Frozen):
+    """The A/A control: one cell of one candidate measured twice in each round. Any difference is the harness's own."""
+
+    candidate: str
+    driver: str
+    workload: str
+    concurrency: int
+    load: str = CLOSED
+    comparisons: list[Comparison] = Field(description="the second against the first")
+
+
+class Capacity(Frozen):
+    """The highest rate at which a cell met its objective. Rates are operations a second."""
+
+    candidate: str
+    driver: str
+    workload: str
+    concurrency: int
+    objective: str
+    holds: float | None = Field(
+        description="the highest offered rate that met it, with all lower ones; None: not even one"
+    )
+    holds_load: str | None
+    breaks: float | None = Field(description="the lowest offered rate that did not; None: all that were tried did")
+    breaks_load: str | None
+    maximum: float | None = Field(description="throughput of the closed loop")
+    reason: str
+
+
+class Mark(Frozen):
+    """Something a reader must know before believing a figure."""
+
+    kind: Literal["generator", "noisy", "control", "rounds", "clock", "durability", "versions", "unsteady", "schedule"]
+    text: str
+
+
+class Machine(Frozen):
+    """The machine while the trials ran, measured the same way in every run, so that two runs can be told apart.
+
+    ``spin_ms`` and ``sync_ms`` are the time that a fixed piece of arithmetic and a small synced write took, one value a
+    round, between the trials.
+    """
+
+    spin_ms: list[float] = Field(default_factory=list)
+    sync_ms: list[float] = Field(default_factory=list)
+    steal_share: float | None = Field(
+        default=None, description="of the CPU time, taken by a hypervisor: the worst trial"
+    )
+    others_share: float | None = Field(default=None, description="of the CPU time, used by others: the median trial")
+    clock_step_ms: float = Field(
+        default=0.0, description="the furthest that the wall clock moved against the monotonic"
+    )
+
+
+class Candidate(Frozen):
     """A store and the settings under test."""
 
     name: str
@@ -230,7 +117,7 @@ class Candidate(_Frozen):
     theirs: bool = Field(description="whether the database was given by the user")
 
 
-class Run(_Frozen):
+class Run(Frozen):
     """Which run this is."""
 
     id: str
@@ -245,13 +132,32 @@ class Run(_Frozen):
     mlflow_version: str
     authentication: str
     network: str
-    loop: Literal["closed", "open"]
+    loop: Literal["closed", "open", "closed and open"]
     interrupted: bool
     trials_planned: int
     trials_done: int
+    looks: list[int] = Field(default_factory=list, description="rounds after which --until-decided looked, at most")
 
 
-class Results(_Frozen):
+class Regression(Frozen):
+    """One run against another: what `trackbench compare` says. Ratios are the candidate's figures by the base's."""
+
+    base: str = Field(description="the base run's id")
+    candidate: str = Field(description="the candidate run's id")
+    unlike: dict[str, tuple[str, str]] = Field(
+        default_factory=dict, description="conditions that differ: what each run had"
+    )
+    floor: float = Field(
+        description="how far the machine itself moved between the runs, as a log ratio: less is not told"
+    )
+    margin: float = Field(description="how far from 1 a ratio may lie and still count as the same")
+    comparisons: list[Comparison]
+    missing: list[str] = Field(default_factory=list, description="cells that only one of the runs has")
+    outcome: Change
+    reason: str
+
+
+class Results(Frozen):
     """Everything that a report shows."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -264,6 +170,15 @@ class Results(_Frozen):
     reasons: dict[str, str] = Field(description="the one reason for each candidate's verdict")
     verdict: Verdict
     exit_code: int
+    comparisons: list[Comparison] = Field(default_factory=list, description="with the reference, paired in the rounds")
+    control: Control | None = None
+    capacities: list[Capacity] = Field(default_factory=list)
+    baseline: "Regression | None" = None
+    marks: list[Mark] = Field(default_factory=list)
+    machine: Machine = Machine()
+    conditions: dict[str, str] = Field(
+        default_factory=dict, description="all that must be alike before another run may be compared with this one"
+    )
     notes: list[str] = Field(description="limits and honesty marks that a reader must know")
 
     def write(self, folder: Path) -> Path:

@@ -4,20 +4,27 @@ import asyncio
 import errno
 import json
 import secrets
-import shutil
+import time
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
-from bench import environment, loader
-from bench.conclusion import judge_records
+from bench import environment, loader, machine
+from bench.cell import CLOSED
+from bench.conclusion import judge_records, undecided
+from bench.conditions import conditions
 from bench.errors import BadInput
 from bench.identity import TrialKey
-from bench.plan import Overrides, Trial, plan
-from bench.results import Candidate, Results, Run
+from bench.judge import looks
+from bench.judge.looks import Look
+from bench.judge.marks import marks
+from bench.judge.regression import regression
+from bench.plan import Group, Overrides, Trial, more, plan, planned_rounds
+from bench.rates import paced
+from bench.results import Candidate, Machine, Results, Run
 from bench.scenario import LoadedScenario, Scenario
 from bench.servers import places
 from bench.site import Site
@@ -28,7 +35,6 @@ from bench.stores.url import StoreUrl
 from bench.trial import Setting, check_prefill, run_trial
 from bench.trial_record import TrialRecord
 
-_MIN_FREE = 1 << 30  # bytes: four stores with their logs, and the samples
 _MAX_TRIALS = 0xFFFF  # run ids have four hex digits for the trial
 _SPARE_CONNECTIONS = 2  # the run's own session, and one to look with
 
@@ -57,6 +63,8 @@ class Request:
     out: Path
     keep: bool
     notes: tuple[str, ...] = ()
+    budget_s: float | None = None  # go on until all is decided, for as long as this; None: the rounds of the plan only
+    baseline: Results | None = None
     sites: dict[str, Site] = field(default_factory=dict)  # tracking servers of the user's, by store
 
 
@@ -64,46 +72,14 @@ class Request:
 class _State:
     """What a run has so far; judged as it stands if the run is interrupted."""
 
+    began: float = field(default_factory=time.monotonic)
     planned: int = 0
     records: list[TrialRecord] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
+    speeds: list[tuple[float, float]] = field(default_factory=list)  # of the machine itself, before each round
+    looks: dict[Group, tuple[Look, ...]] = field(default_factory=dict)  # of a run that goes on until all is decided
     notes: list[str] = field(default_factory=list)
-
-
-def new_folder(out: Path, scenario: str, now: datetime) -> Path:
-    """Make the run's folder and point ``latest`` at it.
-
-    Raises:
-        BadInput: the place can't be written to, or there is too little space for a run.
-    """
-    existing = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
-    for place in (existing, places.temp_root()):
-        free = shutil.disk_usage(place).free
-        if free < _MIN_FREE:
-            raise BadInput(f"{place}: {free >> 20} MiB free; a run needs {_MIN_FREE >> 20}, free some or use --out")
-    base = f"{now:%Y%m%dT%H%M%SZ}-{scenario}"
-    for name in (base, *(f"{base}-{n}" for n in range(2, 100))):
-        folder = out / name
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise BadInput(f"{folder}: {error.strerror}; give a folder that can be written to with --out") from error
-        link = out / f".latest-{secrets.token_hex(4)}"
-        link.symlink_to(name)
-        link.replace(out / "latest")
-        return folder
-    raise BadInput(f"{out}: too many runs began in this second; try again")
-
-
-def discard(folder: Path) -> None:
-    """Remove the folder of a run that measured nothing, so that ``latest`` does not point at nothing."""
-    latest = folder.parent / "latest"
-    if latest.is_symlink() and latest.readlink() == Path(folder.name):
-        latest.unlink()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 async def run(request: Request, folder: Path, watcher: Watcher, start: loader.Loader = loader.start) -> Results:
@@ -162,14 +138,63 @@ async def _carry_out(request: Request, folder: Path, given: tuple[Watcher, loade
         state.candidates = [_candidate(ready, scenario) for ready in stands.values()]
         _write_environment(folder, state)
         stolen = environment.cpu_seconds_stolen()
-        for trial in trials:
-            watcher.trial_begins(trial, len(state.records), len(trials))
-            record = await run_trial(trial, setting, stands[trial.candidate])
-            state.records.append(record)
-            watcher.trial_ended(record)
+        show = (setting, stands, watcher)
+        await _work_off(trials, state, show)
+        if request.budget_s is not None:
+            await _until_decided(request, state, show)
         state.facts["CPU time stolen by the hypervisor"] = f"{environment.cpu_seconds_stolen() - stolen:.1f} s"
         for name, ready in stands.items():
             await _add_prefill_check(name, ready, state)
+
+
+_Show = tuple[Setting, dict[str, Stand], Watcher]
+
+
+async def _work_off(trials: Sequence[Trial], state: _State, show: _Show) -> None:
+    """Trials in their order; before each round, what the machine itself is able to do."""
+    setting, stands, watcher = show
+    current: int | None = None
+    for trial in trials:
+        if trial.round != current:
+            current = trial.round
+            state.speeds.append(await machine.measure(places.temp_root()))
+        watcher.trial_begins(trial, len(state.records), state.planned)
+        record = await run_trial(paced(trial, state.records), setting, stands[trial.candidate])
+        state.records.append(record)
+        watcher.trial_ended(record)
+
+
+async def _until_decided(request: Request, state: _State, show: _Show) -> None:
+    """More rounds for cells with an undecided criterion, up to each planned look, until the budget is spent.
+
+    A budget that ends within rounds ends the run after the round; there is no further look then.
+    """
+    scenario, watcher = _judged(request), show[2]
+    assert request.budget_s is not None
+    done = planned_rounds(scenario, request.overrides)
+    state.looks = {group: looks.planned(rounds) for group, rounds in done.items()}
+    for look in range(looks.LOOKS):
+        wanted = undecided(scenario, state.records, state.candidates, state.looks, request.baseline)
+        missing = {group: state.looks[group][look].rounds - done[group] for group in wanted}
+        last = max(record.round for record in state.records) + 1
+        if more_rounds := max(missing.values(), default=0):
+            watcher.say(f"{_names(wanted)} undecided: {more_rounds} rounds more, then look {look + 1} of {looks.LOOKS}")
+        for n in range(more_rounds):
+            if time.monotonic() - state.began > request.budget_s:
+                state.notes.append(f"Not decided within the time budget of {request.budget_s / 60:g} min.")
+                return
+            here = [group for group in wanted if n < missing[group]]
+            trials = more(scenario, request.overrides, here, [last + n], len(state.records))
+            state.planned = len(state.records) + len(trials)
+            await _work_off(trials, state, show)
+        for group in wanted:
+            done[group] += max(0, missing[group])
+
+
+def _names(groups: Collection[Group]) -> str:
+    first, *rest = sorted(groups)
+    named = f"{first.workload} ({first.driver}) at {first.concurrency}"
+    return f"{named} and {len(rest)} more" if rest else named
 
 
 def _check_connections(ready: Stand, trials: Sequence[Trial]) -> None:
@@ -206,10 +231,7 @@ async def _add_prefill_check(name: str, ready: Stand, state: _State) -> None:
 
 def _conclude(request: Request, folder: Path, state: _State, ending: tuple[datetime, bool]) -> Results:
     started, interrupted = ending
-    scenario = request.scenario.scenario
-    if request.overrides.concurrency:  # criteria of one level are then those of the levels that ran
-        criteria_of_all = [one.model_copy(update={"concurrency": None}) for one in scenario.criteria]
-        scenario = scenario.model_copy(update={"criteria": criteria_of_all})
+    scenario = _judged(request)
     now = datetime.now(UTC)
     run_facts = Run(
         id=folder.name,
@@ -224,16 +246,56 @@ def _conclude(request: Request, folder: Path, state: _State, ending: tuple[datet
         mlflow_version=schema.mlflow_version(),
         authentication=_authentication(state.candidates, {record.driver for record in state.records}),
         network="as the given URLs say" if request.urls or request.sites else "loopback, no TLS",
-        loop="closed",
+        loop=_loop(state.records),
         interrupted=interrupted,
         trials_planned=state.planned,
         trials_done=len(state.records),
+        looks=[look.rounds for look in max(state.looks.values(), key=len, default=())],
     )
-    found = judge_records(scenario, state.records, state.candidates, run_facts, state.facts)
-    found = found.model_copy(update={"notes": [*found.notes, *request.notes, *state.notes]})
+    found = judge_records(
+        scenario, state.records, state.candidates, run_facts, state.facts, looks=state.looks, baseline=request.baseline
+    )
+    known = conditions(scenario, state.candidates, state.facts, request.overrides, _addresses(request))
+    found = found.model_copy(
+        update={"notes": [*found.notes, *request.notes, *state.notes], "machine": _machine(state), "conditions": known}
+    )
+    if request.baseline is not None:
+        found = found.model_copy(update={"baseline": regression(request.baseline, found, anyway=True)})
+    found = found.model_copy(update={"marks": marks(found)})
     found.write(folder)
     _write_environment(folder, state)
     return found
+
+
+def _judged(request: Request) -> Scenario:
+    """The scenario as it is judged: with other levels on the command line, criteria of one level are those of all."""
+    scenario = request.scenario.scenario
+    if not request.overrides.concurrency:
+        return scenario
+    criteria_of_all = [one.model_copy(update={"concurrency": None}) for one in scenario.criteria]
+    return scenario.model_copy(update={"criteria": criteria_of_all})
+
+
+def _addresses(request: Request) -> dict[str, str]:
+    """Where the candidates are whose database the user gave: two databases are not alike because both are given."""
+    return {
+        name: f"{url.host}:{url.port}/{url.database}"
+        for name, spec in request.scenario.scenario.candidates.items()
+        if (url := request.urls.get(spec.store)) is not None and url.path is None
+    }
+
+
+def _machine(state: _State) -> Machine:
+    """The machine while the trials ran; what the user's own servers and containers used can't be told from others'."""
+    seen = machine.summary(state.speeds, state.records)
+    apart = any(one.theirs or "compose" in one.source.lower() for one in state.candidates)
+    return seen.model_copy(update={"others_share": None}) if apart else seen
+
+
+def _loop(records: Sequence[TrialRecord]) -> Literal["closed", "open", "closed and open"]:
+    """Which kinds of load there were."""
+    kinds = {record.load == CLOSED for record in records}
+    return "closed and open" if len(kinds) > 1 else "open" if kinds == {False} else "closed"
 
 
 def _authentication(candidates: Sequence[Candidate], drivers: Collection[str]) -> str:

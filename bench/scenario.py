@@ -1,22 +1,22 @@
 """Scenarios: TOML files, validated once into frozen objects; what is wrong is said in one line with its place."""
 
-import re
 import tomllib
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bench.arrivals import Kind
+from bench.cell import CLOSED
 from bench.errors import BadInput
 from bench.judge.criteria import parse
-from bench.stores import NAMES
+from bench.toml_lines import KeyPath, place
 from bench.workload import MAX_BATCH_METRICS, MAX_BATCH_PARAMS, MAX_BATCH_TAGS, Workload
 
 FOLDER = Path(__file__).resolve().parent.parent / "scenarios"
 MAX_WRITERS = 1000
-_Path = tuple[str | int, ...]
 Driver = Literal["direct", "http"]
 StoreName = Literal["sqlite", "postgresql", "timescaledb", "mysql", "mariadb"]
 
@@ -77,6 +77,11 @@ class CellSpec(_Frozen):
     """A workload at some concurrency levels; rounds and times may differ from the scenario's.
 
     ``runs`` (kind ``train``) ends each writer after so many runs, ``count`` after so many operations.
+
+    Each ``rate`` (operations a second over all writers) and each ``load`` (a share of the maximum throughput that the
+    closed loop of the same cell has found; ``of`` says whose: its own, or the slowest candidate's) makes an open loop:
+    operations are due by a schedule, at most ``concurrency`` of them are in flight, and one that could not be sent
+    within ``limit_ms`` is skipped. ``objective`` asks for the highest of these rates at which it holds.
     """
 
     workload: str
@@ -88,6 +93,27 @@ class CellSpec(_Frozen):
     count: int | None = Field(None, ge=1)
     runs: int | None = Field(None, ge=1)
     min_writes: int = Field(0, ge=0)
+    load: list[Annotated[float, Field(gt=0, le=2)]] = []
+    rate: list[Annotated[float, Field(gt=0, le=1_000_000)]] = []
+    of: Literal["own", "lowest"] = "own"
+    arrivals: Kind = "poisson"
+    limit_ms: float | None = Field(None, gt=0)
+    objective: str | None = None
+
+    @property
+    def loads(self) -> list[str]:
+        """The names of its loads, as cells have them; an open loop has one for each rate."""
+        return [*(share_label(one) for one in self.load), *(rate_label(one) for one in self.rate)] or [CLOSED]
+
+
+def share_label(share: float) -> str:
+    """The name of an open loop at a share of the maximum."""
+    return f"{share * 100:g} %"
+
+
+def rate_label(rate: float) -> str:
+    """The name of an open loop at an absolute rate."""
+    return f"{rate:g}/s"
 
 
 class CriterionSpec(_Frozen):
@@ -101,6 +127,7 @@ class CriterionSpec(_Frozen):
     driver: Driver | None = None
     workload: str | None = None
     concurrency: int | None = None
+    loop: Literal["closed", "open"] | None = None
     stores: list[StoreName] | None = None
     gating: bool = True
     table: Literal["", "published", "decides"] = ""
@@ -119,6 +146,8 @@ class Scenario(_Frozen):
     retry: Literal["none", "mlflow"] = "none"
     reference: str | None = None
     keep_reference: bool = False
+    control: str | None = None
+    baseline: str | None = None
     prefill: Prefill = Prefill(runs=0, metrics=0)
     candidates: dict[str, CandidateSpec] = Field(min_length=1)
     workloads: dict[str, WorkloadSpec] = Field(min_length=1)
@@ -192,6 +221,11 @@ def _check_names(scenario: Scenario, text: str, where: str) -> None:
         or scenario.prefill.metrics < scenario.prefill.runs
     ):
         refuse(("prefill", "metrics"), "metrics belong to runs, at least one to each; set runs and metrics to fit")
+    for number, cell in enumerate(scenario.cells):
+        if cell.objective is not None:
+            _check_expression(cell.objective, "objective", scenario, partial(refuse, ("cells", number, "objective")))
+    if scenario.control and scenario.control not in scenario.candidates:
+        refuse(("control",), f"unknown candidate {scenario.control!r}", sorted(scenario.candidates))
     for number, criterion in enumerate(scenario.criteria):
         if criterion.workload is not None and criterion.workload not in scenario.workloads:
             problem = f"criterion {criterion.name!r}: unknown workload {criterion.workload!r}"
@@ -206,33 +240,61 @@ def _check_cells(scenario: Scenario, refuse: Callable[..., None]) -> None:
             refuse((*here, "workload"), f"unknown workload {cell.workload!r}", sorted(scenario.workloads))
         elif problem := misplaced(cell, scenario.workloads[cell.workload]):
             refuse((*here, "workload"), f"workload {cell.workload!r}: {problem}")
+        for problem in _unpaced(cell, scenario):
+            refuse((*here, "load" if cell.load else "rate"), f"workload {cell.workload!r}: {problem}")
         for level in cell.concurrency:
             if not 1 <= level <= MAX_WRITERS:
                 refuse((*here, "concurrency"), f"concurrency {level} is not between 1 and {MAX_WRITERS}")
 
 
+def _unpaced(cell: CellSpec, scenario: Scenario) -> list[str]:
+    """Why a cell's open loop can't be had, in words."""
+    work = scenario.workloads[cell.workload]
+    if not cell.load and not cell.rate:
+        idle = [name for name in ("limit_ms", "objective", "of", "arrivals") if name in cell.model_fields_set]
+        return [f"{name} belongs to an open loop; set load or rate" for name in idle]
+    partners = [one for one in scenario.cells if (one.driver, one.workload) == (cell.driver, cell.workload)]
+    maxima = {level for one in partners if one.loads == [CLOSED] for level in one.concurrency}
+    missing = sorted(set(cell.concurrency) - maxima)
+    rules = {
+        "count and runs end a closed loop; an open loop lasts duration_s": cell.count or cell.runs,
+        "lockstep is a closed loop's": work.lockstep,
+        f"load is a share of the maximum; add a cell without load or rate at concurrency {missing[:1]}": cell.load
+        and missing,
+    }
+    return [problem for problem, broken in rules.items() if broken]
+
+
 def _check_criterion(criterion: CriterionSpec, scenario: Scenario, refuse: Callable[..., None]) -> None:
     here = f"criterion {criterion.name!r}"
+    _check_expression(criterion.expression, here, scenario, refuse)
+    if not cells_of(criterion, scenario):
+        refuse(f"{here} fits no cell of this scenario")
+
+
+def _check_expression(text: str, here: str, scenario: Scenario, refuse: Callable[..., None]) -> None:
     try:
-        expression = parse(criterion.expression)
+        expression = parse(text)
     except BadInput as error:
         refuse(f"{here}: {error}")
         return
     if expression.uses_reference and scenario.reference is None:
         refuse(f"{here} needs a reference; name one")
-    if not cells_of(criterion, scenario):
-        refuse(f"{here} fits no cell of this scenario")
+    if expression.against == "baseline" and scenario.baseline is None:
+        refuse(f"{here} needs a baseline; name the folder of a run")
 
 
-def cells_of(criterion: CriterionSpec, scenario: Scenario) -> list[tuple[Driver, str, int]]:
-    """(driver, workload, concurrency) of the cells that a criterion is judged on."""
+def cells_of(criterion: CriterionSpec, scenario: Scenario) -> list[tuple[Driver, str, int, str]]:
+    """(driver, workload, concurrency, load) of the cells that a criterion is judged on."""
     return [
-        (cell.driver, cell.workload, level)
+        (cell.driver, cell.workload, level, load)
         for cell in scenario.cells
         for level in cell.concurrency
+        for load in cell.loads
         if criterion.driver in (None, cell.driver)
         and criterion.workload in (None, cell.workload)
         and criterion.concurrency in (None, level)
+        and criterion.loop in (None, "closed" if load == CLOSED else "open")
     ]
 
 
@@ -281,15 +343,15 @@ def _explain(text: str, where: str, error: ValidationError) -> str:
     first = error.errors()[0]
     path = first["loc"]
     kind, context = first["type"], first.get("ctx", {})
-    place = _place(text, where, path)
+    here = place(text, where, path)
     dotted = ".".join(map(str, path))
     if kind == "extra_forbidden":
-        return f"{place}: unknown key {dotted!r}; allowed here: {', '.join(_fields([str(part) for part in path[:-1]]))}"
+        return f"{here}: unknown key {dotted!r}; allowed here: {', '.join(_fields([str(part) for part in path[:-1]]))}"
     if kind == "missing":
-        return f"{place}: key {dotted!r} is missing"
+        return f"{here}: key {dotted!r} is missing"
     if kind == "literal_error":
-        return f"{place}: {dotted} = {first['input']!r} is unknown; allowed: {context['expected']}"
-    return f"{place}: {dotted} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        return f"{here}: {dotted} = {first['input']!r} is unknown; allowed: {context['expected']}"
+    return f"{here}: {dotted} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 
 def _fields(path: list[str]) -> list[str]:
@@ -305,73 +367,6 @@ def _fields(path: list[str]) -> list[str]:
     return sorted((models[path[0]] if path else Scenario).model_fields)
 
 
-def _refuse(text: str, where: str, path: _Path, problem: str, allowed: list[str] | None = None) -> None:
+def _refuse(text: str, where: str, path: KeyPath, problem: str, allowed: list[str] | None = None) -> None:
     hint = f"; use one of {', '.join(allowed)}" if allowed else ""
-    raise BadInput(f"{_place(text, where, path)}: {problem}{hint}")
-
-
-_HEADER = re.compile(r"\s*\[(\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?")
-_KEY = re.compile(r"\s*([\w.\-\"']+)\s*=")
-
-
-def _place(text: str, where: str, path: _Path) -> str:
-    """``file:line`` of the deepest part of a key's path that has a line of its own, else the file alone."""
-    wanted = [str(part) for part in path]
-    tables: dict[str, int] = {}
-    table: list[str] = []
-    best, line_of_best = 0, 0
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := _HEADER.fullmatch(line):
-            table = [part.strip(" \"'") for part in header[2].split(".")]
-            if header[1]:  # an array of tables: its elements are counted
-                tables[header[2]] = tables.get(header[2], -1) + 1
-                table.append(str(tables[header[2]]))
-            here = table
-        elif key := _KEY.match(line):
-            here = [*table, *(part.strip("\"'") for part in key[1].split("."))]
-        else:
-            continue
-        if len(here) > best and here == wanted[: len(here)]:
-            best, line_of_best = len(here), number
-    return f"{where}:{line_of_best}" if best else where
-
-
-def with_stores(scenario: Scenario, stores: Collection[str]) -> Scenario:
-    """The scenario reduced to the stores that the user named (``--store``); candidates are made where none fits.
-
-    The reference stays only if the user named its store too, or if the scenario says ``keep_reference``.
-    """
-    kept = {name: spec for name, spec in scenario.candidates.items() if spec.store in stores}
-    for store in stores:
-        if store not in NAMES:
-            raise BadInput(f"--store {store}: unknown store; use one of {', '.join(NAMES)}")
-        if not any(spec.store == store for spec in kept.values()):
-            name = store if store not in scenario.candidates else f"{store}-store"
-            kept[name] = CandidateSpec.model_validate({"store": store})
-    reference = scenario.reference if scenario.reference in kept else None
-    if reference is None and scenario.keep_reference and scenario.reference is not None:
-        kept = {scenario.reference: scenario.candidates[scenario.reference], **kept}
-        reference = scenario.reference
-    criteria = [
-        item for item in scenario.criteria if reference is not None or not parse(item.expression).uses_reference
-    ]
-    return scenario.model_copy(update={"candidates": kept, "reference": reference, "criteria": criteria})
-
-
-def without_direct(scenario: Scenario, stores: Collection[str]) -> tuple[Scenario, list[str]]:
-    """The scenario without direct cells, and what was left out in words, where these stores can't be reached by SQL.
-
-    Raises:
-        BadInput: nothing is left.
-    """
-    if not any(spec.store in stores for spec in scenario.candidates.values()):
-        return scenario, []
-    cells = [cell for cell in scenario.cells if cell.driver == "http"]
-    if not cells:
-        raise BadInput(
-            "this scenario has no HTTP cell, so a tracking server alone can't be measured; add --store NAME=URL"
-        )
-    left_out = [f"direct {cell.workload}" for cell in scenario.cells if cell.driver == "direct"]
-    reduced = scenario.model_copy(update={"cells": cells})
-    criteria = [one for one in scenario.criteria if cells_of(one, reduced)]
-    return reduced.model_copy(update={"criteria": criteria}), left_out
+    raise BadInput(f"{place(text, where, path)}: {problem}{hint}")

@@ -1,7 +1,8 @@
 """One long load instead of rounds: it is cut into slices of equal length, and these stand for rounds (batch means).
 
 A load that Locust makes is one trial, and one trial has no interval. Its slices see drift, stalls and noise within the
-load, though not what differs from one load to the next; the results say so.
+load, though not what differs from one load to the next; the results say so. An operation belongs to the slice in which
+it was due, which in a closed loop is when it began.
 """
 
 from collections.abc import Sequence
@@ -10,15 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.arrivals import Arrivals
+from bench.cell import Cell, Criterion, Schedule
 from bench.identity import I64
 from bench.judge import statistics as st
 from bench.judge import verdict
 from bench.judge.cells import per_round
 from bench.judge.criteria import Rule, judge
 from bench.judge.fields import ROUND_FIELDS
-from bench.judge.trials import Window, figures
+from bench.judge.marks import marks
+from bench.judge.trials import Window, figures, settled
 from bench.outcome import Outcome
-from bench.results import Cell, Criterion, Results
+from bench.results import Results
 from bench.samples import Samples, load
 from bench.scenario import Scenario
 from bench.trial_record import TrialRecord
@@ -37,14 +41,14 @@ def cut(samples: Samples, window: Window) -> list[Window]:
     """
     wrote = ~np.isin(samples.operation, [OPERATIONS.index(name) for name in READS])
     judged = wrote if wrote.any() else ~wrote
-    starts = samples.start_ns[judged & (samples.outcome == Outcome.OK)]
+    due = samples.scheduled_ns[judged & (samples.outcome == Outcome.OK)]
     most = min(MOST, int(window.seconds // _SHORTEST_S))
     if most < 2:
         return [window]
     for needed in ("p99", "p95", "p90", "p50"):
         for count in range(most, min(most, _FEWEST) - 1, -1):
             edges = np.linspace(window.begin_ns, window.end_ns, count + 1).astype(np.int64)
-            if np.histogram(starts, edges)[0].min() >= st.MIN_SAMPLES[needed]:
+            if np.histogram(due, edges)[0].min() >= st.MIN_SAMPLES[needed]:
                 return _between(edges)
     return _between(np.linspace(window.begin_ns, window.end_ns, most + 1).astype(np.int64))
 
@@ -62,8 +66,8 @@ def judged_by_slices(found: Results, folder: Path, scenario: Scenario, window: W
     samples = load(paths[0].with_name("samples.parquet"))
     if record.error is not None or not len(samples):
         return found
-    windows = cut(samples, window)
     work = scenario.workloads[record.workload].workload(record.workload)
+    windows = cut(samples, settled(samples, window, work).window)
     rounds = per_round([_slice(record, n, one, samples, work) for n, one in enumerate(windows)])
     intervals = {name: st.log_interval(values, st.SHOWN_CONFIDENCE) for name, values in rounds.items()}
     cell = found.cells[0].model_copy(update={"per_round": rounds, "intervals": intervals})
@@ -79,12 +83,22 @@ def judged_by_slices(found: Results, folder: Path, scenario: Scenario, window: W
         "exit_code": int(verdict.exit_code(whole, [cell])),
         "notes": [*found.notes, _note(windows)],
     }
-    return found.model_copy(update=changes)
+    again = found.model_copy(update=changes)
+    return again.model_copy(update={"marks": marks(again)})
 
 
 def _slice(record: TrialRecord, number: int, window: Window, samples: Samples, work: Workload) -> TrialRecord:
     """The record that this slice would have had as a trial of its own; for rates and latencies only."""
-    return record.model_copy(update={**figures(samples, window, work, {}), "round": number})
+    taken = figures(samples, window, work, {}, _arrivals(record.schedule), as_given=True)
+    return record.model_copy(update={**taken, "round": number})
+
+
+def _arrivals(schedule: Schedule | None) -> Arrivals | None:
+    """What is known of an open loop's arrivals; of a schedule that is over nobody needs the seed."""
+    if schedule is None:
+        return None
+    limit_ns = None if schedule.limit_ms is None else round(schedule.limit_ms * 1e6)
+    return Arrivals(schedule.arrivals, schedule.rate, seed=0, limit_ns=limit_ns)
 
 
 def _again(old: Criterion, cell: Cell) -> Criterion:

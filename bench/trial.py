@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from bench import ledger, loader, samples
+from bench import ledger, loader, machine, samples
 from bench.availability import EVERY_S, Prober
+from bench.cell import INTEGRITY_COUNTS, Generator, Integrity, Schedule
 from bench.identity import TrialKey, run_name
 from bench.integrity import Expected, Tally, read_back
 from bench.integrity.run_audit import run_row
@@ -20,9 +21,9 @@ from bench.job import Job, samples_path
 from bench.judge.trials import Window, figures, unfinished
 from bench.outcome import Outcome
 from bench.plan import Trial
+from bench.rates import arrivals, duration_s
 from bench.rest import Rest
 from bench.rest_rows import RestRows
-from bench.results import INTEGRITY_COUNTS, Generator, Integrity
 from bench.scenario import Scenario
 from bench.stand import Door, Stand, one_line
 from bench.stores.base import Counters
@@ -69,10 +70,11 @@ async def run_trial(trial: Trial, setting: Setting, stand: Stand) -> TrialRecord
     """Carry out one trial and write its record; a trial that fails has ``error`` set, it does not raise."""
     work = setting.scenario.workloads[trial.workload].workload(trial.workload)
     layout = Layout(TrialKey.of(setting.run_id, setting.seed, trial.number), work, trial.identities)
-    name = f"{trial.number:04d}-{trial.candidate}-{trial.driver}-{trial.workload}-c{trial.concurrency}"
+    name = f"{trial.number:04d}-{trial.candidate}-{trial.driver}-{trial.workload}-c{trial.concurrency}{_suffix(trial)}"
     folder = setting.folder / "trials" / name
     folder.mkdir(parents=True)
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
+    watch, clock = machine.Watch(), machine.Clock()
     fields: dict[str, Any] = {}
     log = 0 if stand.server is None else stand.server.log_size()
     try:
@@ -84,6 +86,7 @@ async def run_trial(trial: Trial, setting: Setting, stand: Stand) -> TrialRecord
             await stand.renew()
     if stand.server is not None and trial.driver == "http":
         (folder / "mlflow.log").write_text(stand.server.log_since(log), encoding="utf-8")
+    shares = watch.shares()
     record = TrialRecord(
         number=trial.number,
         round=trial.round,
@@ -92,11 +95,24 @@ async def run_trial(trial: Trial, setting: Setting, stand: Stand) -> TrialRecord
         driver=trial.driver,
         workload=trial.workload,
         concurrency=trial.concurrency,
+        load=trial.load,
+        control=trial.control,
         started=started,
+        steal_share=shares.steal,
+        others_share=shares.others,
+        clock_step_ms=clock.step_ms(),
         **fields,
     )
-    (folder / "trial.json").write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    draft = folder / ".trial.json.tmp"
+    draft.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    draft.replace(folder / "trial.json")  # whole or not at all, whatever kills us
     return record
+
+
+def _suffix(trial: Trial) -> str:
+    """What tells trials of one cell at different loads, and its control, apart in a folder's name."""
+    load = "" if trial.pace is None else f"-{trial.load.replace(' ', '').replace('%', 'pct').replace('/', 'p')}"
+    return load + ("-again" if trial.control else "")
 
 
 async def _measure(trial: Trial, setting: Setting, stand: Stand, layout: Layout, folder: Path) -> dict[str, Any]:
@@ -113,8 +129,11 @@ async def _measure(trial: Trial, setting: Setting, stand: Stand, layout: Layout,
         return {"error": str(error), **await _check(stand, job, doubtful=True)}
     _compact(folder, load.epochs)
     taken = samples.load(folder / "samples.parquet")
+    found = figures(taken, load.window, layout.workload, load.retried, job.arrivals, as_given=trial.count is not None)
+    if isinstance(schedule := found.get("schedule"), Schedule) and trial.pace is not None:
+        found["schedule"] = schedule.model_copy(update={"share": trial.pace.share})
     return {
-        **figures(taken, load.window, layout.workload, load.retried),
+        **found,
         "runs_unfinished": unfinished(taken, layout.workload, trial.concurrency, trial.count),
         **seen,
         **await _check(stand, job, doubtful=load.generator.lost_parts > 0),
@@ -146,12 +165,13 @@ def _job(trial: Trial, setting: Setting, stand: Stand, layout: Layout, made: tup
         artifact_root=stand.artifact_root,
         folder=str(folder),
         warmup_s=trial.warmup_s,
-        duration_s=trial.duration_s,
+        duration_s=duration_s(trial, layout.workload),
         count=trial.count,
         min_writes=trial.min_writes,
         timeout_s=setting.scenario.timeout_s,
         retry=setting.scenario.retry,
         reads=stand.reads,
+        arrivals=arrivals(trial, setting.seed),
     )
 
 

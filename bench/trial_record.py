@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.results import Availability, Generator, Integrity, Operation, Percentiles
+from bench.cell import CLOSED, Availability, Generator, Integrity, Interval, Operation, Percentiles, Schedule
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,8 @@ class CellKey:
     driver: str
     workload: str
     concurrency: int
+    load: str = CLOSED
+    control: bool = False
 
 
 class Second(BaseModel):
@@ -37,6 +39,8 @@ class TrialRecord(BaseModel):
     driver: str
     workload: str
     concurrency: int
+    load: str = CLOSED
+    control: bool = False
     started: str
     seconds: float = 0.0
     error: str | None = None
@@ -64,15 +68,24 @@ class TrialRecord(BaseModel):
     integrity_prefill: Integrity | None = None
     integrity: Integrity = Integrity(checked=False, reason="the trial did not get that far")
     generator: Generator = Generator()
+    schedule: Schedule | None = None
+    warmup_s: float | None = None
+    steady: bool = True
+    within: dict[str, Interval | None] = {}
+    steal_share: float | None = None
+    others_share: float | None = None
+    clock_step_ms: float = 0.0
     timeline: list[Second] = []
 
     @property
     def place(self) -> str:
         """Which trial this is, for people."""
         level = f"{self.driver} {self.workload} at {self.concurrency}"
+        if self.load != CLOSED:
+            level += f", {self.load}"
         return f"{self.candidate}, {level}, round {self.round + 1}"
 
     @property
     def cell(self) -> CellKey:
         """The cell that this is a trial of."""
-        return CellKey(self.candidate, self.driver, self.workload, self.concurrency)
+        return CellKey(self.candidate, self.driver, self.workload, self.concurrency, self.load, self.control)

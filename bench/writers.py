@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,15 @@ _BLOCK = 1024
 _RESERVED, _OK = int(Outcome.RESERVED), int(Outcome.OK)
 _READ_PAGE = 100
 now = time.perf_counter_ns
+
+
+class _Ending(NamedTuple):
+    """How an operation ended, and at which of its attempts."""
+
+    at: int
+    outcome: Outcome
+    kind: ErrorKind
+    attempts: int
 
 
 class Writer:
@@ -238,12 +247,27 @@ class Writer:
         return True
 
     async def _operate_again(
-        self, name: str, action: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], error: BaseException | None
+        self, name: str, action: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], error: BaseException
     ) -> bool:
-        """After an error: retry as far as the scenario asks for it, then record how it ended."""
-        start, ended, attempts = self.started, now(), 1
+        """After an error: retry as far as the scenario asks for it, then record how it ended.
+
+        Nobody knows how an operation ended whose writer broke down or was killed; it is recorded all the same.
+        """
+        start, number = self.started, OPERATIONS.index(name)
+        ending = _Ending(now(), Outcome.INFO, ErrorKind.NONE, 1)
+        try:
+            ending = await self._retry(action, arguments, error, ending.at)
+        finally:
+            word = code(number, ending.outcome, ending.kind, ending.attempts, self.index)
+            self._record((start, start, ending.at, word))
+        return ending.outcome is Outcome.OK
+
+    async def _retry(
+        self, action: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], error: BaseException | None, ended: int
+    ) -> _Ending:
+        """Clean up after an attempt that ended with ``error``, and make others as long as they are wanted."""
+        attempts, outcome, kind = 1, Outcome.OK, ErrorKind.NONE
         self.started = 0  # no time limit for the clean-up, which is not part of the operation either
-        outcome, kind = Outcome.OK, ErrorKind.NONE
         while error is not None:
             kind, outcome = await self._failed(error)
             if not self._may_retry(kind, attempts):
@@ -261,9 +285,7 @@ class Writer:
             except (Exception, asyncio.CancelledError) as again:
                 error = again
             ended, self.started = now(), 0
-        number = OPERATIONS.index(name)
-        self._record((start, start, ended, code(number, outcome, kind, attempts, self.index)))
-        return outcome is Outcome.OK
+        return _Ending(ended, outcome, kind, attempts)
 
     async def _commit(self, commit: int, action: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
         """Carry out one commit: reserved in the ledger before the send, ok only once the database has answered."""

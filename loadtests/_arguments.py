@@ -7,10 +7,10 @@ Locust's options, which its pages and its messages to workers show, never hold i
 import argparse
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast, get_args
 from urllib.parse import urlsplit, urlunsplit
 
-from bench import scenario
+from bench import arrivals, scenario
 from bench.errors import BadInput
 from bench.stores import NAMES
 from bench.stores.url import from_option, hide_password, parse
@@ -18,13 +18,17 @@ from bench.stores.url import from_option, hide_password, parse
 DEFAULT_SCENARIO = "ci"
 URL_VARIABLE = "TRACKBENCH_STORE_URL"
 MAX_USERS = scenario.MAX_WRITERS
+MIN_RATE, MAX_RATE = 0.01, 1_000_000  # operations a second; of fewer none may be due in a whole test
 
 _secrets: dict[str, str] = {}  # what stands in an option -> what was meant
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked of Trackbench. ``url`` is the store's, as given; both URLs may hold passwords."""
+    """What the user asked of Trackbench. ``url`` is the store's, as given; both URLs may hold passwords.
+
+    ``rate`` is in operations a second, None in a closed loop.
+    """
 
     scenario: str
     store: str
@@ -33,6 +37,8 @@ class Options:
     warmup_s: float | None
     out: str
     seed: int | None
+    rate: float | None
+    arrivals: arrivals.Kind
 
 
 def add(parser: Any) -> None:
@@ -75,6 +81,21 @@ def add(parser: Any) -> None:
         help="Seconds after the last user started until measuring begins; the scenario's if not given.",
     )
     parser.add_argument(
+        "--rate",
+        default="",
+        type=_rate,
+        env_var="TRACKBENCH_RATE",
+        help="Operations a second over all users and workers, due by a schedule that no answer delays (an open loop):"
+        " response times count from it, and -u limits what is in flight. Empty: each user waits for its answer.",
+    )
+    parser.add_argument(
+        "--arrivals",
+        choices=get_args(arrivals.Kind),
+        default="poisson",
+        env_var="TRACKBENCH_ARRIVALS",
+        help="With --rate: operations are due at random, or at equal distances.",
+    )
+    parser.add_argument(
         "--out",
         default="results",
         env_var="TRACKBENCH_OUT",
@@ -103,6 +124,8 @@ def read(parsed: Any, host: str | None) -> Options:
         warmup_s=float(_checked(_warmup, parsed.warmup)) if parsed.warmup != "" else None,
         out=str(parsed.out),
         seed=int(_checked(_seed, parsed.seed)) if parsed.seed != "" else None,
+        rate=float(_checked(_rate, parsed.rate)) if parsed.rate != "" else None,
+        arrivals=_arrivals(parsed.arrivals),
     )
 
 
@@ -191,11 +214,22 @@ def _seed(text: str) -> str:
     return _number("--seed", text, int, 2**63 - 1)
 
 
-def _number(what: str, text: str, kind: type[float] | type[int], most: int) -> str:
+def _rate(text: str) -> str:
+    return _number("--rate", text, float, MAX_RATE, least=MIN_RATE)
+
+
+def _arrivals(text: object) -> arrivals.Kind:
+    for kind in get_args(arrivals.Kind):
+        if text == kind:
+            return cast(arrivals.Kind, kind)
+    raise BadInput(f"--arrivals {text!r}: use one of {', '.join(get_args(arrivals.Kind))}")
+
+
+def _number(what: str, text: str, kind: type[float] | type[int], most: int, least: float = 0) -> str:
     try:
-        good = not text or 0 <= kind(text) <= most
+        good = not text or least <= kind(text) <= most  # NaN is neither
     except ValueError:
         good = False
     if not good:
-        raise argparse.ArgumentTypeError(f"{what} {text!r}: must be a number from 0 to {most}")
+        raise argparse.ArgumentTypeError(f"{what} {text!r}: must be a number from {least:g} to {most}")
     return text

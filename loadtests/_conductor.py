@@ -25,7 +25,9 @@ from loadtests._session import Session, Stage
 _log = logging.getLogger("trackbench")
 _LINES = 50
 DEFAULT_USER = "LogMetricUser"
-FORM_FIELDS = frozenset({"scenario", "store", "tracking_url", "host", "warmup", "seed"})  # what the web page may say
+FORM_FIELDS = frozenset(
+    {"scenario", "store", "tracking_url", "host", "warmup", "seed", "rate", "arrivals"}
+)  # what the web page may say
 _EARLY_S = 1.0  # a load that ends so much before its time was cut short; Locust's timers are not exact
 
 
@@ -111,6 +113,8 @@ class Conductor:
             seed=options.seed,
             out=options.out,
             command=sys.argv,
+            rate=options.rate,
+            arrivals=options.arrivals,
         )
 
     def _say(self, text: str) -> None:

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
 from locust.env import Environment
 
+from bench.arrivals import Arrivals
 from bench.job import Job
 from loadtests import _part
 from loadtests._part import Broke, Ending, Part, Told
@@ -43,11 +45,25 @@ def room(users: int) -> int:
     return users + max(10, users // 2)
 
 
-def part_of(job: Job, number: int, block: int) -> Job:
-    """The load of part ``number``, which has ``block`` identities of its own and begins with no user."""
+def part_of(job: Job, number: int, block: int, parts: int = 1) -> Job:
+    """The load of part ``number`` of ``parts``, which has ``block`` identities of its own and begins with no user."""
     return replace(
-        job, part=number, first=number * block, block=block, active=0, warmup_s=0.0, duration_s=float("inf"), count=None
+        job,
+        part=number,
+        first=number * block,
+        block=block,
+        active=0,
+        warmup_s=0.0,
+        duration_s=float("inf"),
+        count=None,
+        arrivals=None if job.arrivals is None else shared(job.arrivals, number, parts),
     )
+
+
+def shared(arrivals: Arrivals, number: int, parts: int) -> Arrivals:
+    """The share of part ``number``: random schedules add up to one, constant ones that begin together take turns."""
+    seed = int(np.random.SeedSequence([arrivals.seed, number]).generate_state(1, np.uint64)[0])
+    return replace(arrivals, rate=arrivals.rate / parts, seed=seed, offset=(arrivals.offset + number) / parts)
 
 
 class Alone:

@@ -24,6 +24,15 @@ from loadtests._workers import Workers
 _events: Any = locust.events
 _MASTER_GONE_S = 20  # Locust's own minute is long for a load that nobody wants any more
 _PR_SET_PDEATHSIG = 1
+_DEFAULTS: dict[str, Any] = {  # here and nowhere else: Locust reads a project's file only in its own folder
+    "web_host": "127.0.0.1",
+    "master_bind_host": "127.0.0.1",
+    "class_picker": True,
+    "num_users": 20,
+    "spawn_rate": 100.0,
+    "stop_timeout": "10s",
+    "enable_rebalancing": True,
+}
 
 
 def install() -> None:
@@ -49,8 +58,8 @@ def _create_master_runner(environment: Environment, master_bind_host: str, maste
 
 
 def _add_arguments(parser: Any, **_: Any) -> None:
-    """Ours, and what Locust's own are where nobody sets them: Locust reads a project's file only in its own folder."""
-    parser.set_defaults(web_host="127.0.0.1", master_bind_host="127.0.0.1", class_picker=True, stop_timeout="10s")
+    """Ours, and what Locust's own are where nobody sets them."""
+    parser.set_defaults(**_DEFAULTS)
     _arguments.add(parser)
 
 

@@ -1,6 +1,7 @@
 """The HTTP load of one process: its writers, which users take and give back, and what they record."""
 
 import heapq
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from gevent.event import Event
 
 from bench.frames import TICK_S, summary
 from bench.job import PATIENCE, Job
+from bench.pacer import Due, skipped_code
 from bench.samples import Recorder
+from loadtests._pace import Pace
 from loadtests._scripts import Scripts
 from loadtests._together import Together
 from loadtests._writer import HttpWriter
@@ -35,6 +38,7 @@ class Load:
         self.unreachable: list[str] = []  # of the users that could not connect when they sat down
         self.faults: list[str] = []  # errors of the harness, never of the server
         self.together = Together() if job.workload.lockstep else None
+        self.pace: Pace | None = None  # of an open loop, once it has begun
         self.users = 0  # that have a writer
         self.ready = 0  # how often one of them became ready to begin
         self._recorder = Recorder(job.samples)
@@ -88,10 +92,23 @@ class Load:
             self.faults.append(f"no writer is left for another {user}: there is room for {self.job.block} here")
             self.over.set()
 
+    def begin(self, epoch_ns: int, closing_ns: int | None) -> None:
+        """The users begin; an open loop has its arrivals from ``epoch_ns`` on, to ``closing_ns`` if that is known."""
+        if self.job.arrivals is not None:
+            self.pace = Pace(Due(self.job.arrivals, epoch_ns, closing_ns))
+        self.go.set()
+
     def stop(self) -> None:
-        """End each writer after the operation in flight."""
+        """End each writer after the operation in flight; arrivals that nobody has taken are skipped."""
         self._stopping.set()
         self.go.set()
+        if self.pace is not None:
+            self.pace.abandon(self._skip)
+
+    def _skip(self, due_ns: int, given_up_ns: int) -> None:
+        """Record an arrival for which no writer was free; the first one's name stands for it."""
+        word = skipped_code(self.job.workload, self.job.first)
+        self._recorder.record((due_ns, given_up_ns, given_up_ns, word))
 
     def check_timeouts(self) -> None:
         """Give up what runs for too long."""
@@ -119,6 +136,8 @@ class Load:
         if self._closed:
             return
         self._closed = True
+        if self.pace is not None:
+            self.pace.release()
         for writer in self._writers:
             writer.close()
         self._recorder.close()
@@ -144,9 +163,11 @@ class Measurement:
         background = [gevent.spawn(self._tick), gevent.spawn(self._probe_lag)]
         for one in background:
             one.link_exception(self._broken)
-        load.go.set()
+        begun = self._epoch + round(load.job.warmup_s * 1e9)
+        closing = None if math.isinf(load.job.duration_s) else begun + round(load.job.duration_s * 1e9)
+        load.begin(self._epoch, closing)
         try:
-            figures = self._window()
+            figures = self._window() if load.pace is None else self._on_schedule(load.pace, begun, closing)
             load.stop()
             while load.users:
                 load.seated.clear()
@@ -161,20 +182,61 @@ class Measurement:
         job, over = self._load.job, self._load.over
         if job.warmup_s:
             over.wait(job.warmup_s)
-        self._lags.clear()
-        self._load.forget_retries()
-        self._report()
-        self._writes = 0
+        self._forget()
         begun, cpu = now(), time.process_time()
         over.wait(job.limit_s)
         patient = begun + job.duration_s * PATIENCE * 1e9
         while not over.is_set() and self._writes < job.min_writes and now() < patient:
             over.wait(TICK_S)
         ended = now()
+        return self._figures(begun, ended, (time.process_time() - cpu) / max((ended - begun) / 1e9, 1e-9))
+
+    def _on_schedule(self, pace: Pace, begun: int, closing: int | None) -> dict[str, object]:
+        """The window of an open loop is exact, on the schedule; what is due within it is sent even afterwards."""
+        over = self._load.over
+        self._wait_until(begun)
+        self._forget()
+        since, cpu = now(), time.process_time()
+        self._wait_until(closing)
+        until = now()
+        share = (time.process_time() - cpu) / max((until - since) / 1e9, 1e-9)
+        cut_short = over.is_set() and closing is not None and until < closing
+        ended = until if closing is None or cut_short else closing
+        pace.close(ended)
+        figures = self._figures(min(begun, ended), ended, share)
+        if not cut_short:  # otherwise nobody waits for the rest
+            self._drain(ended)
+        return figures
+
+    def _wait_until(self, at_ns: int | None) -> None:
+        """Until then, or until the load is to end."""
+        over = self._load.over
+        if at_ns is None:
+            over.wait()
+            return
+        while not over.is_set() and (left := at_ns - now()) > 0:
+            over.wait(left / 1e9)  # gevent counts from when it last looked at the clock, and may be early
+
+    def _drain(self, ended: int) -> None:
+        """Until all arrivals were taken and the users, who leave then, have their answers, if that is soon enough."""
+        load = self._load
+        deadline = ended + round(load.job.drain_s * 1e9)
+        while load.users and not load.faults and (left := deadline - now()) > 0:
+            load.seated.clear()
+            load.seated.wait(min(left / 1e9, TICK_S))
+
+    def _forget(self) -> None:
+        """What the warm-up left doesn't count."""
+        self._lags.clear()
+        self._load.forget_retries()
+        self._report()
+        self._writes = 0
+
+    def _figures(self, begun: int, ended: int, cpu_share: float) -> dict[str, object]:
         return {
             "begin_ns": begun - self._epoch,
             "end_ns": ended - self._epoch,
-            "cpu_share": (time.process_time() - cpu) / max((ended - begun) / 1e9, 1e-9),
+            "cpu_share": cpu_share,
             "loop_lag_p99_ms": float(np.percentile(self._lags, 99)) * 1000 if self._lags else 0.0,
         }
 

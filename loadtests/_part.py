@@ -27,7 +27,7 @@ from loadtests._load import Load, Measurement
 from loadtests._merge import merge
 
 _ROW = FIELDS * 8  # bytes of one sample in the engine's file
-_PATIENCE_S = 5.0  # beyond the time limit of the operation in flight
+_PATIENCE_S = 5.0  # beyond what the load itself may take to end
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,11 @@ class Part(Protocol):
 
     def abandon(self) -> None:
         """Be gone, whatever the state."""
+
+
+def patience_s(job: Job) -> float:
+    """How long a part may take to end: its operations in flight, and in an open loop those still to be sent."""
+    return job.timeout_s + (0.0 if job.arrivals is None else job.drain_s) + _PATIENCE_S
 
 
 Told = Callable[[int, Frame], None]  # a second of the wall clock, and a tick
@@ -152,7 +157,7 @@ class HttpPart:
         share = (time.process_time() - cpu) / max(time.perf_counter() - since, 1e-9)
         self._ending = True
         self._load.over.set()
-        self._work.join(self.job.timeout_s + _PATIENCE_S)
+        self._work.join(patience_s(self.job))
         if self._end is None:
             self.abandon()
             return Ending(self.job.part, error="its users did not end in time")
@@ -208,7 +213,7 @@ class DirectPart:
         """Let each operation in flight end, and close every file."""
         (since, cpu), (now, used) = self._begun, self._cpu()
         self._engine.close()
-        self._reader.join(self.job.timeout_s + _PATIENCE_S)
+        self._reader.join(patience_s(self.job))
         self.abandon()
         self._tell_the_rest()
         if self._end is None:
@@ -223,7 +228,7 @@ class DirectPart:
         self._log.close()
 
     def _tell(self, tick: Frame) -> None:
-        self._operations += tick["ok"] + tick["failed"] + tick["unknown"]
+        self._operations += sum(tick[name] for name in ("ok", "failed", "unknown", "skipped"))
         self._told(int(time.time()), tick)
 
     def _tell_the_rest(self) -> None:

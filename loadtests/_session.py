@@ -10,6 +10,7 @@ import gevent
 
 from bench.errors import BadInput, ExitCode
 from bench.host import Order
+from bench.scenario import rate_label
 from loadtests._child import Frame
 from loadtests._crew import Crew
 from loadtests._host import Host, Offer, Result
@@ -117,7 +118,7 @@ class Session:
         ended = time.perf_counter_ns()
         self.live.stop(time.time())
         endings, self.lost = self._crew.end()
-        notes = notes_on(self.order.users, self._users, shape)
+        notes = notes_on(self.order.users, self._users, shape, self.order.rate)
         self._host.tell(self._last_frame(endings, ended) | {"interrupted": interrupted, "notes": notes})
         self.stage = Stage.JUDGING
         gevent.spawn(self.judged)
@@ -152,18 +153,18 @@ class Session:
         self._host.abandon()
 
 
-def notes_on(wanted: int, users: list[int], shape: str | None) -> list[str]:
+def notes_on(wanted: int, users: list[int], shape: str | None, rate: float | None = None) -> list[str]:
     """What a reader of the result must know if not all of the ``wanted`` users ran all the time.
 
-    ``users`` are the numbers of users that there were, one after the other.
+    ``users`` are the numbers of users that there were, one after the other; ``rate`` is that of an open loop.
     """
     low, high = min(users, default=0), max(users, default=0)
     if shape is not None:
-        return [
+        note = (
             f"Load shape {shape}: from {low} to {high} users over time, where the concurrency is said to be {wanted}."
-        ]
-    if users and (low, high) != (wanted, wanted):
-        return [
-            f"The number of users was changed during the load: from {low} to {high}, where {wanted} were asked for."
-        ]
-    return []
+        )
+    elif users and (low, high) != (wanted, wanted):
+        note = f"The number of users was changed during the load: from {low} to {high}, where {wanted} were asked for."
+    else:
+        return []
+    return [note if rate is None else f"{note} The rate stayed {rate_label(rate)}: users limit what is in flight."]

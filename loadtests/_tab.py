@@ -12,7 +12,9 @@ from locust.web import WebUI
 from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 
 from bench.errors import BadInput
+from bench.host import Order
 from bench.judge.statistics import MIN_SAMPLES, QUANTILES
+from bench.scenario import rate_label
 from loadtests import _shapes
 from loadtests._arguments import without_login
 from loadtests._conductor import DEFAULT_USER, FORM_FIELDS, Conductor
@@ -188,6 +190,12 @@ def _row(store: str, name: str, one: Operations, seconds: float) -> dict[str, st
     }
 
 
+def _level(order: Order) -> str:
+    """The load, as a title has it."""
+    users = f"{order.users} users"
+    return users if order.rate is None else f"{rate_label(order.rate)}, at most {users}"
+
+
 def _locks(totals: Totals) -> str:
     return ", ".join(f"{label} {n}" for label, n in sorted(totals.lock_errors.items())) or "0"
 
@@ -203,7 +211,7 @@ def state(conductor: Conductor, since: int) -> dict[str, Any]:
         "id": id(session),
         "stage": session.stage,
         "title": f"{order.kind} on {order.store}, {'straight into the store' if order.driver == 'direct' else 'HTTP'}, "
-        f"{order.users} users",
+        + _level(order),
         "lost": session.lost,
         "rows": rows(session),
         "columns": list(_COLUMNS.items()),  # JSON objects have no order here

@@ -21,6 +21,8 @@ from locust.user.task import LOCUST_STATE_RUNNING
 from bench.workload import Kind
 from loadtests._connection import Connection, NotSent
 from loadtests._load import Load
+from loadtests._pace import Pace
+from loadtests._together import Together
 from loadtests._writer import HttpWriter, Told
 
 _log = logging.getLogger(__name__)
@@ -101,26 +103,51 @@ class TrackingUser(FastHttpUser):
                 load.together.leave()
             load.give(writer)
 
+    def stop(self, force: bool = False) -> bool:
+        """Locust wants the user to end; if it waits for an arrival, it need not wait on."""
+        load, writer = self._load, self._writer
+        killed = bool(super().stop(force))
+        if not killed and load is not None and load.pace is not None and writer is not None:
+            load.pace.let_go(writer)
+        return killed
+
     @task
     def work(self) -> None:
-        """Operations until the user or the load is stopped; a single one if the class has a ``wait_time``."""
+        """Operations until the user or the load is stopped.
+
+        A single one if the class has a ``wait_time``; in an open loop the schedule alone says when they are due.
+        """
         load, writer = self._load, self._writer
         assert load is not None
         assert writer is not None
-        together, step = load.together, writer.step
         try:
-            while self._state == LOCUST_STATE_RUNNING:
-                if together is not None:
-                    together.wait()
-                if not step():
-                    break
-                if not self._unpaced:
-                    return
-                gevent.sleep(0)  # an answer that is there at once must not keep the others from theirs
+            if load.pace is not None:
+                self._keep_to(load.pace, writer)
+            elif self._go_on(load.together, writer):
+                return
         except Exception as error:
             _log.exception("a writer broke down")
             load.fault(error)
         raise StopUser
+
+    def _go_on(self, together: Together | None, writer: HttpWriter) -> bool:
+        """One operation after the other; true if Locust's own wait time comes next."""
+        step = writer.step
+        while self._state == LOCUST_STATE_RUNNING:
+            if together is not None:
+                together.wait()
+            if not step():
+                break
+            if not self._unpaced:
+                return True
+            gevent.sleep(0)  # an answer that is there at once must not keep the others from theirs
+        return False
+
+    def _keep_to(self, pace: Pace, writer: HttpWriter) -> None:
+        """Operations as they are due, until the schedule ends."""
+        while self._state == LOCUST_STATE_RUNNING and (due := pace.next(writer)) is not None:
+            writer.step(due)
+            gevent.sleep(0)
 
     def _tell(self, told: Told) -> None:
         self._fire(

@@ -15,12 +15,12 @@ from bench.errors import BadInput
 from bench.job import Job
 from loadtests import _messages as say
 from loadtests._crew import MAX_IDENTITIES, Began, part_of, room
-from loadtests._part import Broke, Clocks, Ending, Told
+from loadtests._part import Broke, Clocks, Ending, Told, patience_s
 
 _log = logging.getLogger("trackbench")
 _ANSWER_S = 15.0
 _POLL_S = 0.25
-_PATIENCE_S = 10.0  # beyond the time limit of the operation in flight
+_SPARE_S = 5.0  # beyond the patience of the workers themselves
 _TOGETHER_S = 3.0  # Ctrl-C reaches master and workers at once: who leaves that shortly before is not lost
 _SPARE = 1  # parts beyond the workers there are: for one that joins late, or comes back under another name
 
@@ -45,6 +45,7 @@ class Workers:
         self._runner = runner
         self._workers: dict[str, _Worker] = {}
         self._block = 0
+        self._parts = 1
         self._job: Job | None = None
         self._scenario = ("", "")
         self._told: Told | None = None
@@ -85,6 +86,7 @@ class Workers:
                 f"{len(present)} workers are there, and the test was prepared for {known}: "
                 f"say --expect-workers {len(present)}, or start the test once all are there"
             )
+        self._parts = max(len(present), 1)
         for client in present:
             self.enlist(client)
         workers = list(self._workers.values())
@@ -103,24 +105,25 @@ class Workers:
         if self._job is None or self._ending or client in self._workers:
             return
         part = len(self._workers)
+        if self._job.arrivals is not None and part >= self._parts:
+            self._without_part(client, "the rate is already shared out among the others")
+            return
         if (part + 1) * self._block > self._job.writers:
-            self._without_identities(client)
+            self._without_part(client, "no identities are left for its users")
             return
         self._workers[client] = _Worker(client, part)
         name, text = self._scenario
-        job = part_of(self._job, part, self._block)
+        job = part_of(self._job, part, self._block, self._parts)
         message = {"job": job.to_json(), "scenario": name, "digest": say.digest(text), "source": say.source()}
         self._runner.send_message(say.JOB, message, client)
 
-    def _without_identities(self, client: str) -> None:
+    def _without_part(self, client: str, why: str) -> None:
         """A worker too many: where users are shared out anew, it gets some, and they could do nothing."""
         options: Any = self._runner.environment.parsed_options
         if options.enable_rebalancing and self._broke is not None:
-            self._broke(
-                f"worker {client} joined late, and no identities are left for its users; start with all workers"
-            )
+            self._broke(f"worker {client} joined late, and {why}; start with all workers")
         else:
-            _log.warning("worker %s joined late, and takes no part: no identities are left for it", client)
+            _log.warning("worker %s joined late, and takes no part: %s", client, why)
 
     def _on_taken(self, msg: Any, **_: Any) -> None:
         if (worker := self._workers.get(msg.node_id)) is None or self._began is None:
@@ -173,7 +176,7 @@ class Workers:
         self._look()
         self._ending = True
         self._send(say.END)
-        with suppress(gevent.Timeout), gevent.Timeout(self._job.timeout_s + _PATIENCE_S):
+        with suppress(gevent.Timeout), gevent.Timeout(patience_s(self._job) + _SPARE_S):
             while any(worker.ending is None and not worker.lost for worker in self._workers.values()):
                 gevent.sleep(_POLL_S / 5)
                 self._look()

@@ -13,6 +13,7 @@ from gevent.event import Event
 from bench import ledger, retry
 from bench.job import Job
 from bench.outcome import ErrorKind, Outcome
+from bench.pacer import skipped_code
 from bench.samples import code
 from bench.workload import OPERATIONS
 from loadtests._answers import Judged, refusal
@@ -28,7 +29,11 @@ _CREATES_RETRIED = frozenset({408, 429})
 
 
 class Told(NamedTuple):
-    """What Locust's statistics learn of an operation. ``error`` is None if it ended ok."""
+    """What Locust's statistics learn of an operation. ``error`` is None if it ended ok.
+
+    ``milliseconds`` count from when it was due: Locust's own percentiles would otherwise hide a stall of the server,
+    during which the operations that an open loop has due wait and are sent late.
+    """
 
     method: str
     name: str
@@ -75,6 +80,7 @@ class HttpWriter:
         self._ledger = ledger.Ledger(ledger.path_of(Path(job.folder), index))
         self._highest = -1
         self._codes = {name: code(number, _OK, writer=index) for number, name in enumerate(OPERATIONS)}
+        self._skipped = skipped_code(job.workload, index)
 
     @property
     def is_over(self) -> bool:
@@ -100,9 +106,17 @@ class HttpWriter:
         if self.started and not self._timed_out and now() - self.started > limit_ns and self._connection is not None:
             self._timed_out = self._connection.abort()
 
-    def step(self) -> bool:
-        """Carry out the next operation, timed and recorded; false if there is none, or the job is being stopped."""
-        if self.done >= self._count or self._stopping.is_set():
+    def skip(self, due_ns: int, given_up_ns: int) -> None:
+        """Record an arrival that was never sent."""
+        self._record((due_ns, given_up_ns, given_up_ns, self._skipped))
+
+    def step(self, due: int | None = None) -> bool:
+        """Carry out the next operation, timed and recorded; false if there is none, or the job is being stopped.
+
+        ``due`` is when it was due in an open loop. Such an operation was taken from the schedule and is always carried
+        out and recorded, whatever else is going on.
+        """
+        if due is None and (self.done >= self._count or self._stopping.is_set()):
             return False
         operation = self._script.send(self._answer) if self._begun else next(self._script)
         self._begun, self._answer = True, None
@@ -110,26 +124,27 @@ class HttpWriter:
         assert connection is not None
         self._reserve(operation)
         start = self.started = now()
+        scheduled = due or start
         try:
             status, body, errors = connection.exchange(operation.request, operation.method)
         except (NotSent, Lost) as error:
             attempt = self._broken(operation, error)
         except GreenletExit:
-            self._killed(name, start, 1)
+            self._killed(name, (scheduled, start), 1)
             raise
         else:
             ended = now()
             if 200 <= status < 300:
                 self.started = 0
                 self._settle(operation, _OK)
-                self._record((start, start, ended, self._codes[name]))
+                self._record((scheduled, start, ended, self._codes[name]))
                 self.done += 1
                 self._answer = body
                 assert self._tell is not None
-                self._tell(Told(operation.method, name, (ended - start) / 1e6, len(body), None))
+                self._tell(Told(operation.method, name, (ended - scheduled) / 1e6, len(body), None))
                 return True
             attempt = _Attempt(refusal(status, body, errors, self._counted, operation.parts), status, body)
-        self._answer = self._try_again(operation, attempt, start)
+        self._answer = self._try_again(operation, attempt, (scheduled, start))
         return True
 
     # After an error
@@ -142,8 +157,11 @@ class HttpWriter:
         certain = isinstance(error, NotSent) or operation.parts == 0
         return _Attempt(Judged(Outcome.FAIL if certain else Outcome.INFO, kind), 0, None)
 
-    def _try_again(self, operation: Operation, attempt: _Attempt, start: int) -> bytes | None:
-        """Retry as far as the scenario asks for it, then record how the operation ended; the answer, if it ended ok."""
+    def _try_again(self, operation: Operation, attempt: _Attempt, begun: tuple[int, int]) -> bytes | None:
+        """Retry as far as the scenario asks for it, then record how the operation ended; the answer, if it ended ok.
+
+        ``begun``: when it was due, and when its first attempt began.
+        """
         connection, attempts, ended = self._connection, 1, now()
         assert connection is not None
         doubt = False
@@ -164,16 +182,16 @@ class HttpWriter:
                 attempt = self._attempt(operation, connection)
                 ended = now()
         except GreenletExit:
-            self._killed(operation.name, start, attempts)
+            self._killed(operation.name, begun, attempts)
             raise
         if doubt and outcome is Outcome.FAIL:
             outcome = Outcome.INFO  # an earlier attempt may have been carried out
         self._settle(operation, int(outcome))
-        self._record((start, start, ended, code(OPERATIONS.index(operation.name), outcome, kind, attempts, self.index)))
+        self._record((*begun, ended, code(OPERATIONS.index(operation.name), outcome, kind, attempts, self.index)))
         self.done += 1
         error = None if outcome is Outcome.OK else f"{kind.label} ({outcome.name.lower()}, HTTP {status or 'none'})"
         assert self._tell is not None
-        self._tell(Told(operation.method, operation.name, (ended - start) / 1e6, len(body or b""), error))
+        self._tell(Told(operation.method, operation.name, (ended - begun[0]) / 1e6, len(body or b""), error))
         return body if outcome is Outcome.OK else None
 
     def _attempt(self, operation: Operation, connection: Connection) -> _Attempt:
@@ -196,10 +214,10 @@ class HttpWriter:
         """Wait before the next attempt; true if the job was stopped meanwhile."""
         return bool(self._stopping.wait(retry.pause_s(attempts)))
 
-    def _killed(self, name: str, start: int, attempts: int) -> None:
+    def _killed(self, name: str, begun: tuple[int, int], attempts: int) -> None:
         """The user was killed in its operation: nobody knows how it ended, and the ledger keeps it reserved."""
         self.started = 0
-        self._record((start, start, now(), code(OPERATIONS.index(name), Outcome.INFO, 0, attempts, self.index)))
+        self._record((*begun, now(), code(OPERATIONS.index(name), Outcome.INFO, 0, attempts, self.index)))
         self.done += 1
 
     # The ledger

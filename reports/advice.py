@@ -1,6 +1,7 @@
 """The one reason for a candidate's verdict, and what to do next about it."""
 
-from bench.results import Candidate, Cell, Criterion, Integrity, Results, Verdict
+from bench.cell import Cell, Criterion, Integrity, Verdict
+from bench.results import Candidate, Results
 from reports.figures import count, duration, one_line
 from reports.judged import INTEGRITY_FIELDS, SEVERITY, place, same_load, told
 from reports.rows import broken, felt, hidden

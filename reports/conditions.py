@@ -5,9 +5,11 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from bench.results import Candidate, Cell, Results
-from reports.figures import duration, one_line, plural, share
-from reports.judged import place
+from bench.cell import Cell
+from bench.results import Candidate, Results
+from reports import versus
+from reports.figures import duration, one_line, percent, plural, share
+from reports.judged import is_open, load_words, place
 from reports.rows import PARTED, doors
 
 QUIET, NOISY = 0.05, 0.10
@@ -52,16 +54,23 @@ def brief(results: Results, candidates: list[Candidate], shown: list[Cell]) -> l
 
 def machine(results: Results, shown: list[Cell]) -> list[tuple[str, str]]:
     """How far the rounds of one cell lie apart, whether the generator kept up, and how rows were read back."""
+    steady = _steady(results.cells)
     return [
         ("Noise", _noise(shown, results.environment)),
+        *([("A/A control", versus.control(results.control))] if results.control else []),
+        *([("Warm-up", steady)] if steady else []),
         ("Generator", _generator(results.cells)),
         *([("Read-back", read)] if (read := _read_back(results.cells)) else []),
     ]
 
 
 def spread(cell: Cell) -> float | None:
-    """Standard deviation between rounds of a cell's throughput on a log scale, about a relative one."""
-    rates = cell.per_round.get("metrics_per_s") or cell.per_round.get("ops_per_s") or []
+    """Standard deviation between rounds of a cell's throughput on a log scale, about a relative one.
+
+    An open loop prescribes the throughput: there it is that of the p99.
+    """
+    names = ("p99_ms", "p50_ms") if is_open(cell) else ("metrics_per_s", "ops_per_s")
+    rates = next((found for name in names if (found := cell.per_round.get(name))), [])
     logs = [math.log(each) for each in rates if each is not None and each > 0]
     return statistics.stdev(logs) if len(logs) > 1 else None
 
@@ -96,6 +105,17 @@ def _read_back(cells: list[Cell]) -> str:
     return ", ".join(f"{door} in {plural(n, 'cell')}" for door, n in Counter(map(doors, cells)).most_common())
 
 
+def _steady(cells: list[Cell]) -> str:
+    """How long the load took until its data was steady, where that was sought."""
+    slowest = max(cells, key=lambda cell: cell.warmup_s or 0.0, default=None)
+    if slowest is None or slowest.warmup_s is None:
+        return ""
+    unsteady = sum(cell.unsteady for cell in cells)
+    longest = duration(slowest.warmup_s * 1000)
+    said = f"steady after {longest} at the latest ({one_line(slowest.candidate)}, {place(slowest)})"
+    return f"{said}; never in {plural(unsteady, 'trial')}" if unsteady else said
+
+
 def _noise(shown: list[Cell], facts: dict[str, str]) -> str:
     spreads = sorted(((found, cell) for cell in shown if (found := spread(cell)) is not None), key=lambda each: each[0])
     if not spreads:
@@ -104,7 +124,7 @@ def _noise(shown: list[Cell], facts: dict[str, str]) -> str:
     high, cell = spreads[-1]
     judged = "quiet" if middle <= QUIET else "some" if middle <= NOISY else "high"
     return (
-        f"{judged}: rounds differ by {_percent(middle)}, at worst {_percent(high)} "
+        f"{judged}: rounds differ by {percent(middle)}, at worst {percent(high)} "
         f"({one_line(cell.candidate)}, {place(cell)}){_elsewhere(facts)}"
     )
 
@@ -133,10 +153,6 @@ def _generator(cells: list[Cell]) -> str:
     if saturated:
         return ", ".join([f"did NOT keep up in {saturated} of {plural(len(cells), 'cell')}", *used])
     return f"kept up: {', '.join(used)}" if used else "not known: its own use was not recorded"
-
-
-def _percent(value: float) -> str:
-    return "under 1 %" if value < 0.01 else f"{round(value * 100)} %"
 
 
 def _highest(values: Iterable[float | None]) -> float | None:
@@ -197,7 +213,19 @@ def _load(results: Results) -> str:
     levels = sorted({cell.concurrency for cell in results.cells})
     said = f"{', '.join(map(str, levels))} at a time" if levels else "none"
     run = results.run
-    return f"{said}; {run.loop} loop; {plural(run.rounds, 'round')}; seed {run.seed}"
+    return f"{said}; {_loops(results)}; {plural(run.rounds, 'round')}; seed {run.seed}"
+
+
+def _loops(results: Results) -> str:
+    """Which loops were used: open ones with what they offered and how arrivals were spaced."""
+    opened = [cell for cell in results.cells if is_open(cell)]
+    if not opened:
+        return f"{results.run.loop} loop"
+    loads = ", ".join(dict.fromkeys(load_words(cell.load).removesuffix(" load") for cell in opened))
+    spaced = " and ".join(dict.fromkeys(cell.schedule.arrivals for cell in opened if cell.schedule))
+    of = " of the maximum" if any(cell.load.endswith("%") for cell in opened) else ""
+    said = f"open loop at {loads}{of}{f', {spaced} arrivals' if spaced else ''}"
+    return said if len(opened) == len(results.cells) else f"closed loop for the maximum, {said}"
 
 
 def _hardware(facts: dict[str, str], *, short: bool = False) -> str:

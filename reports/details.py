@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
-from bench.results import Cell, Criterion, Interval, Percentiles, Results, Verdict
+from bench.cell import Cell, Criterion, Interval, Percentiles, Schedule, Verdict
+from bench.results import Results
+from reports.chosen import answered, overloaded
 from reports.figures import (
     NOT_MEASURED,
     SYMBOLS,
@@ -11,11 +13,10 @@ from reports.figures import (
     duration,
     mathematical,
     one_line,
-    printable,
     rate,
     share,
 )
-from reports.judged import SEVERITY, limit_of, place, quantity_of
+from reports.judged import SEVERITY, interval_of, limit_of, noise_of, place, quantity_of
 from reports.rows import felt
 
 
@@ -31,6 +32,7 @@ class CriterionLine:
     target: str
     measured: str
     interval: str
+    noise: str
     outcome: Verdict
     role: str
     reason: str
@@ -60,16 +62,16 @@ def line(each: Criterion) -> CriterionLine:
     """One criterion on one cell; without a reason where an exact count and its limit say it all."""
     role = "reference" if each.reference else "gating" if each.gating else each.table or "advisory"
     plain = each.measured is not None and each.interval is None and each.outcome != "inconclusive"
-    ends = [quantity_of(each, end) for end in each.interval or ()]
     return CriterionLine(
         candidate=one_line(each.candidate),
         name=one_line(each.name),
         cell=place(each),
-        address=f"{each.driver}, {one_line(each.workload)} at {each.concurrency}",
+        address=f"{each.driver}, {place(each).removeprefix('direct ')}",
         expression=mathematical(one_line(each.expression)),
         target=limit_of(each),
         measured=quantity_of(each, each.measured),
-        interval=" to ".join(ends),
+        interval=interval_of(each),
+        noise=noise_of(each),
         outcome=each.outcome,
         role=role,
         reason="" if plain else one_line(each.reason),
@@ -78,10 +80,10 @@ def line(each: Criterion) -> CriterionLine:
 
 def label(cell: Cell) -> tuple[str, ...]:
     """Which cell a row is about, in the columns of ``LABEL_HEADS``."""
-    return (one_line(cell.candidate), one_line(cell.workload), cell.driver, str(cell.concurrency))
+    return (one_line(cell.candidate), one_line(cell.workload), cell.driver, str(cell.concurrency), one_line(cell.load))
 
 
-LABEL_HEADS: Final = ("candidate", "workload", "driver", "at once")
+LABEL_HEADS: Final = ("candidate", "workload", "driver", "at once", "load")
 
 
 def in_order(results: Results) -> list[Cell]:
@@ -171,13 +173,30 @@ def operations(results: Results) -> Table:
         for cell in in_order(results)
         for name, each in cell.operations.items()
     ]
-    return Table(heads, tuple(rows), numeric=5)
+    return Table(heads, tuple(rows), numeric=6)
 
 
-def wrong_rows(results: Results) -> list[str]:
-    """The first rows found wrong, each with its cell."""
-    return [
-        f"{one_line(cell.candidate)}, {place(cell)}: {printable(example)}"
-        for cell in results.cells
-        for example in cell.integrity.examples
-    ]
+def schedules(results: Results) -> Table:
+    """What became of every open loop's arrivals, in the order of what was offered."""
+    heads = (
+        *LABEL_HEADS,
+        *("arrivals", "offered", "answered", "due", "late", "skipped", "lag p50", "lag p99", "lag max"),
+        *("generator's own p50", "own p99", "service p99", "response p99"),
+    )
+    opened = [(cell, cell.schedule) for cell in in_order(results) if cell.schedule]
+    return Table(heads, tuple(_schedule_row(cell, found) for cell, found in opened), numeric=6)
+
+
+def _schedule_row(cell: Cell, found: Schedule) -> tuple[str, ...]:
+    return (
+        *label(cell),
+        found.arrivals,
+        rate(found.rate),
+        f"{share(answered(cell))}{', overloaded' if overloaded(cell) else ''}",
+        count(found.due),
+        count(found.late),
+        count(found.skipped),
+        *map(duration, (found.lag_ms.p50, found.lag_ms.p99, found.lag_ms.max)),
+        *map(duration, (found.own_lag_ms.p50, found.own_lag_ms.p99)),
+        *(duration(each.p99) for each in (cell.latency_ms.service, cell.latency_ms.response)),
+    )

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from bench.results import Cell, Integrity, Results
+from bench.cell import Cell, Integrity
+from bench.results import Results
 from reports.details import LABEL_HEADS, Table, in_order, label
 from reports.figures import NOT_MEASURED, count, one_line, printable
 from reports.judged import place
@@ -21,7 +22,7 @@ def errors(results: Results) -> Table:
         "hidden by its retries",
         "database's own count",
     )
-    return Table(heads, tuple(row for cell in in_order(results) for row in _errors(cell)), numeric=5)
+    return Table(heads, tuple(row for cell in in_order(results) for row in _errors(cell)), numeric=6)
 
 
 def _errors(cell: Cell) -> Iterator[tuple[str, ...]]:
@@ -55,7 +56,7 @@ def integrity(results: Results) -> Table:
         for cell in in_order(results)
         for door, found in _checks(cell).items()
     ]
-    return Table(heads, tuple(rows), numeric=6)
+    return Table(heads, tuple(rows), numeric=7)
 
 
 def _checks(cell: Cell) -> dict[str, Integrity]:

@@ -74,6 +74,21 @@ def share(value: float | None) -> str:
     return f"{significant(floored, places + 2)} %"
 
 
+def percent(value: float) -> str:
+    """A spread in whole percent; below one it is noise of noise."""
+    return "under 1 %" if value < 0.01 else f"{round(value * 100)} %"
+
+
+def apart(ratio: float | None) -> str:
+    """How far a ratio lies from 1, with its sign: ``+1.2 %``, ``-34 %``, or ``× 4.3`` where it is far away."""
+    if ratio is None or not math.isfinite(ratio):
+        return significant(ratio)
+    if ratio > 3:
+        return f"× {significant(ratio)}"
+    text = significant((ratio - 1) * 100, 2)
+    return f"{text if text.startswith('-') or text == '0' else f'+{text}'} %"
+
+
 def span(seconds: float) -> str:
     """How long a run took: ``42 s``, ``12 min 5 s``, ``2 h 3 min``."""
     whole = max(0, round(seconds))

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.results import Candidate, Criterion, Results, Verdict
+from bench.cell import Criterion, Verdict
+from bench.results import Candidate, Results
 from reports.figures import NOT_MEASURED, SYMBOLS, mathematical, one_line
 from reports.judged import SEVERITY, general_limit_of, place, told, worst
 

@@ -8,10 +8,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.results import Candidate, Results
-from reports import details, faults, method, plots, served
+from reports import capacity, details, faults, knees, method, plots, regression, served, versus
+from reports.capacity import CapacityLine
 from reports.details import CriterionLine
 from reports.figures import NOT_MEASURED, SYMBOLS, mathematical, one_line, plural, printable
 from reports.groups import Group
+from reports.plots import Plot
 from reports.summary import candidates_in_order, summarise
 
 _ENVIRONMENT: Final = Environment(
@@ -36,6 +38,15 @@ class SettingsTable:
 
 
 @dataclass(frozen=True)
+class CapacityPart:
+    """What was found of one place and objective: its lines and its plot."""
+
+    title: str
+    lines: tuple[CapacityLine, ...]
+    plot: Plot | None
+
+
+@dataclass(frozen=True)
 class Folded:
     """A criterion with its line for every candidate and cell."""
 
@@ -53,7 +64,13 @@ def render(results: Results) -> str:
         results=results,
         folded=[Folded(group, tuple(map(details.line, group.criteria))) for group in screen.groups],
         missed=[each for each in details.criteria(results) if each.role != "reference" and each.outcome != "pass"],
+        capacities=_capacities(results),
+        versus=versus.lines(results),
+        versus_heads=versus.HEADS,
+        versus_lead=versus.LEAD,
+        versus_brief=versus.brief(results),
         cells=details.cells(results),
+        schedules=details.schedules(results),
         operations=details.operations(results),
         availability=served.availability(results),
         phases=served.phases(results),
@@ -62,6 +79,7 @@ def render(results: Results) -> str:
         integrity=faults.integrity(results),
         wrong_rows=faults.wrong_rows(results),
         settings=_settings(candidates),
+        baseline=regression.html(results.baseline) if results.baseline else "",
         method=method.method(results),
         gallery=gallery,
         svg=Markup,  # drawn by us: every name in it went through matplotlib's own escaping
@@ -69,6 +87,15 @@ def render(results: Results) -> str:
         dash=NOT_MEASURED,
     )
     return printable(page)
+
+
+def _capacities(results: Results) -> list[CapacityPart]:
+    return [
+        CapacityPart(
+            capacity.title(group[0]), tuple(map(capacity.line, group)), knees.draw(results, group, 300 + index)
+        )
+        for index, group in enumerate(capacity.together(results))
+    ]
 
 
 def _settings(candidates: list[Candidate]) -> SettingsTable:

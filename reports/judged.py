@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-from bench.results import Cell, Criterion, Results, Verdict
-from reports.figures import NOT_MEASURED, mathematical, one_line, plural, quantity, share
+from bench.cell import CLOSED, Cell, Criterion, Verdict
+from bench.results import Capacity, Comparison, Control
+from reports.figures import NOT_MEASURED, mathematical, one_line, percent, plural, quantity, share
 
 SEVERITY: Final[dict[Verdict, int]] = {"pass": 0, "inconclusive": 1, "fail": 2}
 INTEGRITY_FIELDS: Final = ("integrity", "lost", "duplicated", "corrupted", "unexpected")
@@ -12,7 +13,10 @@ PUBLISHED: Final = "published"
 """The table of a published test's criteria, which is shown and does not decide."""
 
 DECIDES: Final = "decides"
-HIGHEST_HEADLINE: Final = 20
+USUAL_CONFIDENCE: Final = 0.9
+"""Of the interval that judges a criterion, where it says no other."""
+
+_RELATIVE: Final = ("reference", "baseline")
 _SHARES: Final = ("integrity", "success_rate", "first_attempt_rate", "availability")
 _YES_OR_NO: Final = ("durable", "schema_current")
 
@@ -24,23 +28,44 @@ def worst(outcomes: Sequence[Verdict]) -> Verdict | None:
 
 def judges(criterion: Criterion, cell: Cell) -> bool:
     """Whether ``criterion`` is about ``cell``."""
-    return judges_workload(criterion, cell) and criterion.concurrency == cell.concurrency
+    return judges_workload(criterion, cell) and same_load(criterion, cell)
 
 
 def judges_workload(criterion: Criterion, cell: Cell) -> bool:
-    """Whether ``criterion`` is about ``cell`` at this or another concurrency."""
+    """Whether ``criterion`` is about ``cell`` at this or another concurrency and load."""
     return (criterion.candidate, criterion.driver, criterion.workload) == (cell.candidate, cell.driver, cell.workload)
 
 
 def same_load(criterion: Criterion, cell: Cell) -> bool:
     """Whether ``criterion`` is about the load of ``cell``, through whichever driver."""
-    return (criterion.workload, criterion.concurrency) == (cell.workload, cell.concurrency)
+    same = (cell.workload, cell.concurrency, cell.load)
+    return (criterion.workload, criterion.concurrency, criterion.load) == same
 
 
-def place(where: Cell | Criterion) -> str:
-    """Workload and concurrency in short: ``mixed at 20`` through a server, ``direct mixed at 20`` without one."""
+def place(where: Cell | Criterion | Comparison | Control) -> str:
+    """Workload, concurrency and load in short: ``mixed at 20``, ``direct mixed at 20``, ``mixed at 20 with 80 % load``.
+
+    Without ``direct`` it is through a server, without a load it is a closed loop.
+    """
+    return f"{spot(where)}{f' with {load_words(where.load)}' if is_open(where) else ''}"
+
+
+def spot(where: Cell | Criterion | Comparison | Control | Capacity) -> str:
+    """The same without the load."""
     road = "direct " if where.driver == "direct" else ""
     return f"{road}{one_line(where.workload)} at {where.concurrency}"
+
+
+def is_open(where: Cell | Criterion | Comparison | Control) -> bool:
+    """Whether operations were due on a schedule, whatever became of those before."""
+    return where.load != CLOSED
+
+
+def load_words(load: str) -> str:
+    """What a cell's load is called: ``closed loop``, ``80 % load``, ``150/s``."""
+    if load == CLOSED:
+        return "closed loop"
+    return f"{one_line(load)} load" if load.endswith("%") else one_line(load)
 
 
 def crowd(driver: str, concurrency: int) -> str:
@@ -49,8 +74,8 @@ def crowd(driver: str, concurrency: int) -> str:
 
 
 def by_reference(criterion: Criterion) -> bool:
-    """Whether the limit is a multiple of what the reference did."""
-    return criterion.expression.rstrip().endswith("reference")
+    """Whether the limit is a multiple of what the reference or an earlier run did."""
+    return criterion.expression.rstrip().endswith(_RELATIVE)
 
 
 def quantity_of(criterion: Criterion, value: float | None) -> str:
@@ -94,14 +119,26 @@ def told(criterion: Criterion) -> str:
     """Measured value, its interval, the limit and what else must be said, on one line."""
     if criterion.measured is None:
         return f"not measured ({why(criterion)}), limit {limit_of(criterion)}"
-    span = ""
-    if criterion.interval is not None:
-        low, high = (quantity_of(criterion, end) for end in criterion.interval)
-        span = f" ({low} to {high})"
+    sure = ", ".join(filter(None, (interval_of(criterion), noise_of(criterion))))
+    span = f" ({sure})" if sure else ""
     more = why(criterion)
     return f"{quantity_of(criterion, criterion.measured)}{span}, limit {limit_of(criterion)}" + (
         f"; {more}" if more else ""
     )
+
+
+def interval_of(criterion: Criterion) -> str:
+    """The interval that judged it, with its confidence where that is not the usual one; else nothing."""
+    if criterion.interval is None:
+        return ""
+    low, high = (quantity_of(criterion, end) for end in criterion.interval)
+    usual = criterion.confidence is None or round(criterion.confidence, 4) == USUAL_CONFIDENCE
+    return f"{low} to {high}" + ("" if usual else f" at {share(criterion.confidence)}")
+
+
+def noise_of(criterion: Criterion) -> str:
+    """How far the rounds that judged it lie apart, or nothing where that is not known."""
+    return "" if criterion.noise is None else f"noise between rounds {percent(criterion.noise)}"
 
 
 def measured_of(criteria: Sequence[Criterion]) -> str:
@@ -111,24 +148,3 @@ def measured_of(criteria: Sequence[Criterion]) -> str:
         return NOT_MEASURED
     low, high = (quantity_of(each, value) for value, each in (found[0], found[-1]))
     return low if low == high else f"{low} to {high}"
-
-
-def headline_concurrency(results: Results, driver: str, workload: str) -> int | None:
-    """The concurrency that most gating criteria judge, the higher of equals; without any, the highest up to 20."""
-    present = {cell.concurrency for cell in results.cells if (cell.driver, cell.workload) == (driver, workload)}
-    if not present:
-        return None
-    votes = gating_at(results, driver, workload)
-    judged = [each for each in votes if each in present]
-    if judged:
-        return max(judged, key=lambda each: (votes[each], each))
-    return max((each for each in present if each <= HIGHEST_HEADLINE), default=min(present))
-
-
-def gating_at(results: Results, driver: str, workload: str) -> dict[int, int]:
-    """How many gating criteria judge each concurrency of a workload."""
-    votes: dict[int, int] = {}
-    for each in results.criteria:
-        if each.gating and (each.driver, each.workload) == (driver, workload):
-            votes[each.concurrency] = votes.get(each.concurrency, 0) + 1
-    return votes

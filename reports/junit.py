@@ -3,7 +3,8 @@
 import itertools
 from xml.etree import ElementTree as ET
 
-from bench.results import Results, Verdict
+from bench.cell import Verdict
+from bench.results import Results
 from reports import details
 from reports.details import CriterionLine
 from reports.figures import printable
@@ -63,7 +64,7 @@ def _case(suite: ET.Element, line: CriterionLine, name: str) -> None:
     case = ET.SubElement(suite, "testcase", classname=line.candidate, name=name, time="0")
     told = (
         f"{line.expression}\ntarget {line.target}, measured {line.measured}"
-        + (f" ({line.interval})" if line.interval else "")
+        + (f" ({sure})" if (sure := ", ".join(filter(None, (line.interval, line.noise)))) else "")
         + f"\n{line.outcome}: {line.reason}".rstrip(": ")
     )
     if _fails(line):

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from bench.results import Results
+from bench.results import Capacity, Results
+from reports import capacity, regression, versus
 from reports.figures import NOT_MEASURED, one_line
 from reports.groups import misses
 from reports.judged import measured_of
@@ -13,6 +14,7 @@ from reports.table import Block, Figure
 _LITERAL = str.maketrans({each: f"\\{each}" for each in "\\`*_{}[]#|~$"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 _MOST_MISSES = 20
+_MOST_COMPARISONS = 16
 
 
 def render(results: Results) -> str:
@@ -22,9 +24,13 @@ def render(results: Results) -> str:
         f"# {screen.symbol} {screen.word}: {escape(screen.title)}",
         f"**{escape(screen.answer)}**",
         *(f"> ⚠ {escape(alarm)}" for alarm in screen.alarms),
+        _marks(screen),
         _headlines(screen),
         *(_criteria_table(each) for each in screen.tables),
         *(part for side in screen.sides for part in _side(side, alone=len(screen.sides) == 1)),
+        *(_capacity(group) for group in capacity.together(results)),
+        _versus(results),
+        _baseline(results),
         _tallies(screen),
         _missed(screen),
         _facts(screen),
@@ -44,6 +50,58 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], figures_from: in
     rule = ["---:" if index >= figures_from else "---" for index in range(len(heads))]
     lines = [list(heads), rule, *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _marks(screen: Screen) -> str:
+    """What a reader must know before believing a figure."""
+    if not screen.marks:
+        return ""
+    return "Before you believe a figure:\n\n" + "\n".join(
+        f"- **{escape(mark.kind)}:** {escape(mark.text)}" for mark in screen.marks
+    )
+
+
+def _capacity(group: Sequence[Capacity]) -> str:
+    rows = [
+        [
+            escape(each.candidate),
+            _noted(each.holds, each.holds_note),
+            _noted(each.breaks, each.breaks_note),
+            escape(each.maximum),
+            escape(each.reason),
+        ]
+        for each in map(capacity.line, group)
+    ]
+    return f"### Capacity: {escape(capacity.title(group[0]))}\n\n{_table(capacity.HEADS, rows)}"
+
+
+def _noted(text: str, note: str) -> str:
+    return escape(f"{text} ({note})" if note else text)
+
+
+def _baseline(results: Results) -> str:
+    """How the run compares with the one that the scenario names."""
+    if results.baseline is None:
+        return ""
+    return "\n\n".join(["### Against the baseline run", *regression.markdown(results.baseline)])
+
+
+def _versus(results: Results) -> str:
+    """How the candidates compare with the reference; many lines are folded away."""
+    if not results.comparisons:
+        return ""
+    brief = "\n".join(f"- **{escape(name)}:** {escape(text)}" for name, text in versus.brief(results))
+    rows = [
+        [
+            *map(escape, (each.candidate, each.cell, each.field)),
+            _noted(each.told, each.reason),
+            *map(escape, each.figures),
+        ]
+        for each in versus.lines(results)
+    ]
+    body = _table(versus.HEADS, rows, figures_from=4)
+    folded = body if len(rows) <= _MOST_COMPARISONS else _details("Every comparison", body)
+    return f"### Against the reference\n\n{versus.LEAD}\n\n{brief}\n\n{folded}"
 
 
 def _headlines(screen: Screen) -> str:

@@ -3,21 +3,32 @@
 from typing import Final
 
 from bench.results import Results
-from reports.judged import PUBLISHED
+from reports.judged import PUBLISHED, is_open
 
-_LOOPS: Final = {
-    "closed": (
-        "Closed loop",
-        "Each writer sends its next operation when the last one ended, so response time is service time: it hides "
-        "the queue that builds up behind a stall in real life (coordinated omission). Compare candidates with it; "
-        "do not promise it to users.",
-    ),
-    "open": (
-        "Open loop",
-        "Operations are due on a schedule that does not wait for answers. Latency is response time, from the moment "
-        "an operation was due: what queued behind a stall counts, as it does for users (no coordinated omission).",
-    ),
-}
+_CLOSED: Final = (
+    "Closed loop",
+    "Each writer sends its next operation when the last one ended, so its latency is service time: it hides "
+    "the queue that builds up behind a stall in real life (coordinated omission). Compare candidates with it; "
+    "do not promise it to users.",
+)
+_MAXIMUM: Final = (
+    "Closed loop",
+    "Each writer sends its next operation when the last one ended: that finds the maximum throughput. Its latency "
+    "is service time, which hides the queue behind a stall (coordinated omission); users are told of by the open loop.",
+)
+_OPEN: Final = (
+    "Open loop",
+    "Operations are due on a schedule that does not wait for answers, the same for every candidate. Latency is "
+    "response time, from the moment an operation was due: what queued behind a stall counts, as it does for users "
+    "(no coordinated omission). A load of 80 % is that share of the maximum which the closed loop found before.",
+)
+_LAG: Final = (
+    "Schedule lag, late, skipped",
+    "The lag runs from when an operation was due to when it was sent: a store that falls behind makes it, and so does "
+    "a slow load generator, whose own part is told apart. Late operations were answered after the limit. "
+    "Skipped ones were never sent, since they were too late already or the load had to end; they have no "
+    "latency, so where many were skipped the percentiles flatter.",
+)
 
 
 def method(results: Results) -> list[tuple[str, str]]:
@@ -37,7 +48,7 @@ def method(results: Results) -> list[tuple[str, str]]:
             "nothing could be measured, it is inconclusive, and never a pass. The worst gating criterion decides a "
             "candidate, the worst candidate decides the run. Advisory criteria and the reference decide nothing.",
         ),
-        _LOOPS[results.run.loop],
+        *_loops(results),
         (
             "Integrity",
             "Every commit is noted before it is sent and read back after the load stopped: by SQL, and after load "
@@ -57,6 +68,7 @@ def method(results: Results) -> list[tuple[str, str]]:
             "Settings is what the settings read back allow, not what a fault proved.",
         ),
     ]
+    said += _compared(results)
     if "http" in drivers:
         said.append(
             (
@@ -86,4 +98,62 @@ def method(results: Results) -> list[tuple[str, str]]:
         )
     if "mariadb" in stores:
         said.append(("MariaDB is not MySQL", "MariaDB was measured as MariaDB; nothing here says how MySQL would do."))
+    return said
+
+
+def _loops(results: Results) -> list[tuple[str, str]]:
+    """The loops that were used."""
+    opened = [cell for cell in results.cells if is_open(cell)]
+    if not opened:
+        return [_OPEN if results.run.loop == "open" else _CLOSED]
+    closed = len(opened) < len(results.cells)
+    return [*([_MAXIMUM] if closed else []), _OPEN, _LAG]
+
+
+def _compared(results: Results) -> list[tuple[str, str]]:
+    """What comparing, seeking a limit and looking more than once mean, where the run did so."""
+    said = []
+    if results.capacities:
+        said.append(
+            (
+                "Capacity",
+                "Each candidate was offered shares of its own maximum, step by step. The highest rate at which the "
+                "objective held, with all lower ones, is its capacity for it; the true limit lies between that rate "
+                "and the next one. In overload the queue grows for as long as the test lasts, so a latency there is "
+                "a sign, not a figure.",
+            )
+        )
+    if results.comparisons:
+        said.append(
+            (
+                "Against the reference",
+                "A candidate's figure is divided by the reference's in the same round, and the interval is of the mean "
+                "log ratio over rounds. So many comparisons find differences by chance: the p of each is corrected "
+                "over all of them (Holm), and only then better or worse is said.",
+            )
+        )
+    if results.control is not None:
+        said.append(
+            (
+                "A/A control",
+                "One store was measured twice in each round, as if it were two. It differs from itself by what the "
+                "harness and the machine add: believe no smaller difference between stores.",
+            )
+        )
+    if results.run.looks:
+        said.append(
+            (
+                "Rounds until decided",
+                f"The run could end after {', '.join(map(str, results.run.looks))} rounds. Each look may err, so each "
+                "uses a wider interval than a single one would, and all of them together err as often as that.",
+            )
+        )
+    if results.marks:
+        said.append(
+            (
+                "Before you believe a figure",
+                "These marks are worked out from the run itself: whether the load generator, the clock and the machine "
+                "were up to it, whether rounds sufficed, whether settings and versions were alike.",
+            )
+        )
     return said

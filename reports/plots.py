@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bench.results import Cell, Percentiles, Results, TimelinePoint
+from bench.cell import Cell, Percentiles, TimelinePoint
+from bench.results import Results
 from reports import svg
+from reports.chosen import Chosen, choose
 from reports.figures import duration, one_line, plural, rate
+from reports.judged import is_open
 from reports.rows import felt
-from reports.summary import candidates_in_order, headline_cells
+from reports.summary import candidates_in_order
 from reports.svg import GRID, MUTED, Look
 
 _TICKS = ("p50", "p90", "p95", "p99", "p99.9", "max")
@@ -33,7 +36,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Gallery:
-    """All plots of a report, in groups."""
+    """All plots of a report but those of capacity, in groups."""
 
     speed: tuple[Plot, ...]
     tails: tuple[Plot, ...]
@@ -44,12 +47,11 @@ def draw(results: Results) -> Gallery:
     """Every plot that the results have data for."""
     names = [(each.name, each.reference) for each in candidates_in_order(results)]
     found = svg.looks(names)
-    chosen = headline_cells(results)
+    chosen = choose(results)
     with svg.drawing():
-        speed = [_throughput(results, key, found, index) for index, key in enumerate(chosen)]
-        tails = [_tails(cells, found, 100 + index) for index, cells in enumerate(chosen.values())]
-        shown = [cell for cells in chosen.values() for cell in cells]
-        leading = [cell for cell in shown if cell.driver == shown[0].driver]
+        speed = [_throughput(results, each, found, index) for index, each in enumerate(chosen)]
+        tails = [_tails(each, found, 100 + index) for index, each in enumerate(chosen)]
+        leading = [cell for each in chosen if each.driver == chosen[0].driver for cell in each.speed]
         times = [_over_time(cell, found[cell.candidate], 200 + index) for index, cell in enumerate(leading)]
     return Gallery(*(tuple(plot for plot in plots if plot) for plots in (speed, tails, times)))
 
@@ -58,11 +60,16 @@ def _speeds(cell: Cell) -> list[float]:
     return [each for each in cell.per_round.get("metrics_per_s", []) if each is not None and each > 0]
 
 
-def _throughput(results: Results, key: tuple[str, str], found: dict[str, Look], number: int) -> Plot | None:
+def _throughput(results: Results, chosen: Chosen, found: dict[str, Look], number: int) -> Plot | None:
+    """Of closed loops alone: an open one prescribes its throughput."""
+    key = (chosen.driver, chosen.workload)
     cells = [
         cell
         for cell in results.cells
-        if (cell.driver, cell.workload) == key and cell.metrics_per_s is not None and cell.metrics_per_s > 0
+        if (cell.driver, cell.workload) == key
+        and not is_open(cell)
+        and cell.metrics_per_s is not None
+        and cell.metrics_per_s > 0
     ]
     lines = {
         name: sorted((cell for cell in cells if cell.candidate == name), key=lambda cell: cell.concurrency)
@@ -82,8 +89,8 @@ def _throughput(results: Results, key: tuple[str, str], found: dict[str, Look], 
         for name, line in lines.items()
     )
     return Plot(
-        title=f"{one_line(key[1])} ({key[0]}): metrics/s against concurrency",
-        caption="Higher is better. A line that stays flat gains nothing from more writers. "
+        title=f"{one_line(chosen.workload)} ({chosen.driver}): metrics/s against concurrency",
+        caption="Maximum, closed loop. Higher is better. A line that stays flat gains nothing from more writers. "
         "Bars and bands span the slowest and the fastest round.",
         alternative=f"Metrics per second by concurrency: {told}.",
         svg=svg.render(made, number),
@@ -122,7 +129,9 @@ def _values(found: Percentiles) -> list[float | None]:
     return [found.p50, found.p90, found.p95, found.p99, found.p999, found.max]
 
 
-def _tails(cells: list[Cell], found: dict[str, Look], number: int) -> Plot | None:
+def _tails(chosen: Chosen, found: dict[str, Look], number: int) -> Plot | None:
+    """Of the open loop where there is one; of the closed one else."""
+    cells = chosen.tail
     lines = {
         cell.candidate: [
             (index, value)
@@ -141,7 +150,8 @@ def _tails(cells: list[Cell], found: dict[str, Look], number: int) -> Plot | Non
     svg.fixed_ticks(axes, range(len(_TICKS)), _TICKS)
     axes.set_xlabel("percentile of operations")
     svg.log_axis(axes, min(every), max(every), FuncFormatter(lambda value, _: duration(value)))
-    axes.set_title("response time, log scale", loc="left", fontsize=svg.FONT, color=MUTED)
+    time = "response time, from the schedule" if chosen.opened else "service time"
+    axes.set_title(f"{time}, log scale", loc="left", fontsize=svg.FONT, color=MUTED)
     ends = []
     for name, line in lines.items():
         look, at, values = found[name], [x for x, _ in line], [y for _, y in line]
@@ -152,9 +162,9 @@ def _tails(cells: list[Cell], found: dict[str, Look], number: int) -> Plot | Non
         f"{one_line(name)} " + ", ".join(f"{_TICKS[at]} {duration(value)}" for at, value in line)
         for name, line in lines.items()
     )
-    first = cells[0]
     return Plot(
-        title=f"{one_line(first.workload)} ({first.driver}), {first.concurrency} at once: latency percentiles",
+        title=f"{one_line(chosen.workload)} ({chosen.driver}), {chosen.concurrency} at once, "
+        f"{chosen.pace or 'closed loop'}: latency percentiles",
         caption="Lower is better, and flatter: a line that climbs to the right makes some users wait."
         + _skipped(cells),
         alternative=f"Latency by percentile: {told}.",
@@ -162,7 +172,7 @@ def _tails(cells: list[Cell], found: dict[str, Look], number: int) -> Plot | Non
     )
 
 
-def _skipped(cells: list[Cell]) -> str:
+def _skipped(cells: Sequence[Cell]) -> str:
     """Which percentiles are missing because there were too few operations."""
     missing = [
         f"{one_line(cell.candidate)} {' '.join(names)} (n = {felt(cell.latency_ms).n})"

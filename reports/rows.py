@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
-from bench.results import INTEGRITY_COUNTS, Cell, Criterion, Integrity, Interval, Latency, Percentiles
+from bench.cell import INTEGRITY_COUNTS, Cell, Criterion, Integrity, Interval, Latency, Percentiles
+from reports.chosen import answered, overloaded
 from reports.figures import NOT_MEASURED, count, duration, one_line, rate, share
 from reports.judged import INTEGRITY_FIELDS
 
@@ -24,13 +25,20 @@ class Question:
     """One row of the table.
 
     Of the main workload every question is put that was answered. Of others one with a ``usual`` answer only where some
-    candidate answers otherwise, and one that is ``main_only`` not at all. What a criterion limits is always put.
+    candidate answers otherwise, and one that is ``main_only`` not at all. One of a ``loop`` is put of that loop only.
+    What a criterion limits is always put. ``opened`` is the label in an open loop, where it is another.
     """
 
     label: str
     answer: Callable[[Cell], Answer]
     usual: str | None = None
     main_only: bool = False
+    opened: str = ""
+    loop: Literal["", "closed", "open"] = ""
+
+    def name(self, *, is_open: bool) -> str:
+        """The row's label in a table of open or of closed loops."""
+        return (self.opened if is_open else "") or self.label
 
 
 def felt(latency: Latency) -> Percentiles:
@@ -56,6 +64,41 @@ def _half_width(bounds: Interval | None, value: float) -> str:
     if half > 1:
         return "±>100 %"
     return "±under 1 %" if half < 0.01 else f"±{round(half * 100)} %"
+
+
+def _offered(cell: Cell) -> Answer:
+    """The rate that the schedule asked for; what was answered beside it where that fell behind."""
+    if cell.schedule is None:
+        return _UNASKED
+    part = answered(cell)
+    behind = overloaded(cell) and part is not None
+    return rate(cell.schedule.rate), f"OVERLOADED: {share(part)} of it answered" if behind else ""
+
+
+def _lag(cell: Cell) -> Answer:
+    """From when an operation was due to when it was sent, and the part of it that the load generator added."""
+    if cell.schedule is None or not cell.schedule.lag_ms.n:
+        return _UNASKED
+    lag, own = cell.schedule.lag_ms, cell.schedule.own_lag_ms
+    note = f"generator's own {duration(own.p50)} / {duration(own.p99)}" if own.n else ""
+    return f"{duration(lag.p50)} / {duration(lag.p99)}", note
+
+
+def _late(cell: Cell) -> Answer:
+    found = cell.schedule
+    if found is None or found.late is None:
+        return _UNASKED
+    return count(found.late), _part_of(found.late, found.due, f"above {duration(found.limit_ms)}")
+
+
+def _skipped(cell: Cell) -> Answer:
+    found = cell.schedule
+    return _UNASKED if found is None else (count(found.skipped), _part_of(found.skipped, found.due))
+
+
+def _part_of(n: int, whole: int, more: str = "") -> str:
+    """How much of the arrivals that is."""
+    return ", ".join(filter(None, (share(n / whole), more))) if n and whole else ""
 
 
 def _write_tail(cell: Cell) -> Answer:
@@ -189,9 +232,13 @@ def agree(one: Integrity, other: Integrity) -> bool:
 
 
 QUESTIONS: Final = {
-    "throughput": Question("metrics/s", _throughput),
-    "write_p99": Question("write p99", _write_tail),
-    "read_p95": Question("read p95", _read_tail),
+    "throughput": Question("metrics/s", _throughput, loop="closed"),
+    "offered": Question("offered operations", _offered, loop="open"),
+    "write_p99": Question("write p99, service time", _write_tail, opened="write p99, response time"),
+    "read_p95": Question("read p95, service time", _read_tail, opened="read p95, response time"),
+    "lag": Question("schedule lag p50 / p99", _lag, loop="open"),
+    "late": Question("late answers", _late, loop="open"),
+    "skipped": Question("skipped", _skipped, loop="open"),
     "experiment": Question("one experiment", _experiment, usual=NOT_MEASURED),
     "unfinished": Question("runs unfinished", _unfinished, usual="0"),
     "availability": Question("available", _availability, usual="100 %"),
@@ -224,5 +271,7 @@ _OF_FIELD: Final = {
 
 def question_of(criterion: Criterion) -> str | None:
     """The question that a criterion sets a limit to, or None where the table has none."""
-    group = criterion.field.partition(".")[0]
+    group, _, rest = criterion.field.partition(".")
+    if group == "schedule":
+        return next((key for key in ("lag", "late", "skipped") if key in rest), None)
     return _OF_FIELD.get(criterion.field) or ("errors" if group == "errors" else None)

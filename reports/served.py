@@ -1,6 +1,7 @@
 """The tables of what only a tracking server shows: whether it could be used, and how long one experiment takes."""
 
-from bench.results import Probe, Results
+from bench.cell import Probe
+from bench.results import Results
 from reports.details import LABEL_HEADS, Table, in_order, label
 from reports.figures import count, duration, share
 from reports.rows import PHASES

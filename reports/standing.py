@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.results import Candidate, Criterion, Results, Verdict
+from bench.cell import Criterion, Verdict
+from bench.results import Candidate, Results
 from reports.figures import NOT_MEASURED, SYMBOLS, one_line
 from reports.groups import Group, groups
 from reports.judged import DECIDES, PUBLISHED, measured_of, place, worst

@@ -4,14 +4,17 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from bench.results import Candidate, Cell, Results, Verdict
-from reports import advice, conditions
+from bench.cell import Cell, Percentiles, Verdict
+from bench.results import Candidate, Results
+from reports import advice, capacity, conditions, marks
+from reports.chosen import Chosen, choose, overloaded
 from reports.figures import NOT_MEASURED, SYMBOLS, duration, one_line, printable, rate, span
 from reports.groups import Group, groups
-from reports.judged import SEVERITY, crowd, gating_at, headline_concurrency, place
+from reports.judged import SEVERITY, crowd, is_open, place, spot
+from reports.marks import MarkLine
 from reports.rows import felt
 from reports.standing import CriteriaTable, table_of, tables
-from reports.table import Block, build_block
+from reports.table import Block, build_blocks
 
 OUTCOME_WORDS: dict[Verdict, str] = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
 
@@ -83,6 +86,7 @@ class Screen:
     exit_code: int
     answer: str
     alarms: tuple[str, ...]
+    marks: tuple[MarkLine, ...]
     headlines: tuple[Headline, ...]
     sides: tuple[Side, ...]
     tables: tuple[CriteriaTable, ...]
@@ -124,25 +128,14 @@ def candidates_in_order(results: Results) -> list[Candidate]:
     return sorted(found, key=lambda each: not each.reference)
 
 
-def headline_cells(results: Results) -> dict[tuple[str, str], list[Cell]]:
-    """The most telling cells of each (driver, workload): those at its headline concurrency, the main workload first."""
-    chosen: dict[tuple[str, str], list[Cell]] = {}
-    for key in dict.fromkeys((cell.driver, cell.workload) for cell in results.cells):
-        concurrency = headline_concurrency(results, *key)
-        chosen[key] = [
-            cell for cell in results.cells if (cell.driver, cell.workload) == key and cell.concurrency == concurrency
-        ]
-    ranked = sorted(chosen, key=lambda key: _weight(results, key, chosen[key]), reverse=True)
-    return {key: chosen[key] for key in ranked}
-
-
 def summarise(results: Results) -> Screen:
     """Work out the one-minute screen of a run."""
     candidates = candidates_in_order(results)
-    chosen = headline_cells(results)
-    shown = [cell for cells in chosen.values() for cell in cells]
-    headlines = tuple(_headline(results, candidate, shown) for candidate in candidates)
+    chosen = choose(results)
+    shown = [cell for each in chosen for cell in each.speed]
+    headlines = tuple(_headline(results, candidate, chosen) for candidate in candidates)
     run = results.run
+    told = {each.text for each in results.marks}
     return Screen(
         title=one_line(run.title or run.scenario or run.id),
         run_id=one_line(run.id),
@@ -152,6 +145,7 @@ def summarise(results: Results) -> Screen:
         exit_code=results.exit_code,
         answer=_answer(results, candidates, chosen),
         alarms=tuple(_alarms(results, candidates)),
+        marks=marks.lines(results),
         headlines=headlines,
         sides=_sides(results, candidates, chosen),
         tables=tables(results, candidates),
@@ -159,34 +153,31 @@ def summarise(results: Results) -> Screen:
         brief=tuple(Fact(*each) for each in conditions.brief(results, candidates, shown)),
         scope=tuple(Fact(*each) for each in conditions.scope(results, candidates)),
         machine=tuple(Fact(*each) for each in conditions.machine(results, shown)),
-        notes=tuple(_collapsed([one_line(note) for note in results.notes])),
+        notes=tuple(marks.collapsed([one_line(note) for note in results.notes if note not in told])),
         command=printable(run.command),
     )
 
 
-def _sides(
-    results: Results, candidates: list[Candidate], chosen: dict[tuple[str, str], list[Cell]]
-) -> tuple[Side, ...]:
+def _sides(results: Results, candidates: list[Candidate], chosen: list[Chosen]) -> tuple[Side, ...]:
     """The headline's driver first, its main workload first; of the other only what explains it."""
-    drivers = dict.fromkeys(driver for driver, _ in chosen)
-    main = next(iter(chosen), None)
     return tuple(
         Side(
             driver,
             *_SIDES[driver],
             tuple(
-                build_block(results, cells, candidates, main=key == main)
-                for key, cells in chosen.items()
-                if key[0] == driver
+                block
+                for each in chosen
+                if each.driver == driver
+                for block in build_blocks(results, each, candidates, main=each is chosen[0])
             ),
         )
-        for driver in drivers
+        for driver in dict.fromkeys(each.driver for each in chosen)
     )
 
 
-def _headline(results: Results, candidate: Candidate, shown: list[Cell]) -> Headline:
+def _headline(results: Results, candidate: Candidate, chosen: list[Chosen]) -> Headline:
     verdict = _verdict(results, candidate.name)
-    cells = [cell for cell in shown if (cell.candidate, cell.driver) == (candidate.name, shown[0].driver)]
+    speeds = [_speed(each, candidate.name) for each in chosen if each.driver == chosen[0].driver]
     return Headline(
         candidate=one_line(candidate.name),
         store=one_line(candidate.store),
@@ -194,26 +185,42 @@ def _headline(results: Results, candidate: Candidate, shown: list[Cell]) -> Head
         reference=candidate.reference,
         verdict=verdict,
         reason=advice.reason(results, candidate, verdict),
-        speeds=tuple(_speed(cell) for cell in cells[:_MOST_SPEEDS]),
+        speeds=(*[each for each in speeds if each][:_MOST_SPEEDS], *_held(results, candidate.name)),
         next_step=advice.next_step(results, candidate, verdict),
     )
 
 
-def _speed(cell: Cell) -> Fact:
-    said = ", ".join(_together(part) for part in _pace(cell, "/s"))
-    return Fact(place(cell), said or NOT_MEASURED)
+def _speed(chosen: Chosen, candidate: str) -> Fact | None:
+    """How fast a candidate was in a workload: from the closed loop; how long users waited: from the open one."""
+    pace = [_together(part) for part in _pace(chosen, candidate, "/s", placed=True)]
+    own = next((cell for cell in chosen.cells if cell.candidate == candidate), None)
+    if own is None:
+        return None
+    return Fact(spot(own) if chosen.closed else place(own), ", ".join(pace) or NOT_MEASURED)
 
 
-def _pace(cell: Cell, unit: str) -> list[str]:
-    """How fast a cell was and with what tail: throughput and the highest percentile up to p99 that is known."""
+def _held(results: Results, candidate: str) -> list[Fact]:
+    """Up to which rate a candidate met an objective."""
+    found = [each for each in results.capacities if each.candidate == candidate]
+    return [Fact(f"{spot(each)}, {capacity.objective_of(each)}", capacity.held(each)) for each in found]
+
+
+def _pace(chosen: Chosen, candidate: str, unit: str, *, placed: bool) -> list[str]:
+    """Throughput and the highest percentile up to p99 that is known; ``placed``: and from which loop each is."""
+    speed, tail = (next((c for c in own if c.candidate == candidate), None) for own in (chosen.speed, chosen.tail))
     parts = []
-    if cell.metrics_per_s is not None:
-        parts.append(rate(cell.metrics_per_s, unit))
-    elif cell.ops_per_s is not None:
-        parts.append(rate(cell.ops_per_s, " operations/s"))
-    tail = felt(cell.latency_ms)
-    known = [(name, value) for name in ("p99", "p95", "p90", "p50") if (value := getattr(tail, name)) is not None]
-    return [*parts, *(f"{name} {duration(value)}" for name, value in known[:1])]
+    both = placed and bool(chosen.closed and chosen.opened)
+    if speed is not None and is_open(speed):
+        behind = speed.schedule is not None and overloaded(speed)
+        parts += [f"OVERLOADED at {rate(speed.ops_per_s)}"] if behind else []
+    elif speed is not None and speed.metrics_per_s is not None:
+        parts.append(rate(speed.metrics_per_s, unit) + (" at most" if both else ""))
+    elif speed is not None and speed.ops_per_s is not None:
+        parts.append(rate(speed.ops_per_s, " operations/s") + (" at most" if both else ""))
+    waited = felt(tail.latency_ms) if tail is not None else Percentiles()
+    known = [(name, value) for name in ("p99", "p95", "p90", "p50") if (value := getattr(waited, name)) is not None]
+    at = f" at {chosen.pace.removesuffix(' each')}" if both else ""
+    return [*parts, *(f"{name} {duration(value)}{at}" for name, value in known[:1])]
 
 
 def _together(text: str) -> str:
@@ -221,49 +228,40 @@ def _together(text: str) -> str:
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _answer(results: Results, candidates: list[Candidate], chosen: dict[tuple[str, str], list[Cell]]) -> str:
+def _answer(results: Results, candidates: list[Candidate], chosen: list[Chosen]) -> str:
     """Which store holds the load, how fast and with what tail: one line on the most telling workload."""
     if not chosen:
         return "Nothing was measured, so nothing can be said."
-    cells = {cell.candidate: cell for cell in next(iter(chosen.values()))}
+    main = chosen[0]
+    cells = {cell.candidate: cell for cell in main.cells}
     order = {name: place for place, name in enumerate(each.name for each in candidates)}
     ranked = sorted(
         cells.values(),
         key=lambda cell: (cell.reference, SEVERITY[_verdict(results, cell.candidate)], order[cell.candidate]),
     )
     first = ranked[0]
-    said = f"{crowd(first.driver, first.concurrency)}, {one_line(first.workload)}: " + SEPARATOR.join(
-        _standing(results, cell, " metrics/s" if cell is first else "/s") for cell in ranked
+    said = f"{crowd(main.driver, main.concurrency)}, {one_line(main.workload)}{_loads(main)}: " + SEPARATOR.join(
+        _standing(results, main, cell, " metrics/s" if cell is first else "/s") for cell in ranked
     )
     alone = all(cell.reference for cell in ranked)
     return f"{said} (no candidate was judged: it takes a store beside the reference)" if alone else said
 
 
-def _weight(results: Results, key: tuple[str, str], cells: list[Cell]) -> tuple[bool, bool, int]:
-    """How much a workload says of the run: through a server rather than direct, writes, gating criteria."""
-    writes = any(cell.metrics_per_s is not None for cell in cells)
-    return key[0] == "http", writes, sum(gating_at(results, *key).values())
+def _loads(chosen: Chosen) -> str:
+    """From which open loop the tails are; nothing of a closed one."""
+    if not chosen.opened:
+        return ""
+    return f" (tail at {chosen.pace})" if chosen.closed else f" with {chosen.pace}"
 
 
-def _standing(results: Results, cell: Cell, unit: str) -> str:
+def _standing(results: Results, chosen: Chosen, cell: Cell, unit: str) -> str:
     sign = "" if cell.reference else f"{SYMBOLS[_verdict(results, cell.candidate)]} "
-    first, *rest = _pace(cell, unit) or ["not measured"]
+    first, *rest = _pace(chosen, cell.candidate, unit, placed=False) or ["not measured"]
     return ", ".join(map(_together, [f"{sign}{one_line(cell.candidate)} {first}", *rest]))
 
 
 def _verdict(results: Results, candidate: str) -> Verdict:
     return results.verdicts.get(candidate, "inconclusive")
-
-
-def _collapsed(notes: list[str]) -> list[str]:
-    """Notes that differ only in figures and in what stands in brackets, as the first of them and their number."""
-    alike: dict[str, list[str]] = {}
-    for note in notes:
-        alike.setdefault(re.sub(r"\([^()]*\)|[\d.]+", "", note), []).append(note)
-    return [
-        own[0] if len(own) == 1 else f"{own[0].rstrip('.')} (and {len(own) - 1} more like it)."
-        for own in alike.values()
-    ]
 
 
 def _alarms(results: Results, candidates: list[Candidate]) -> list[str]:
@@ -275,7 +273,7 @@ def _alarms(results: Results, candidates: list[Candidate]) -> list[str]:
             *found,
             _cut_short(results),
             *conditions.doubts(results.cells),
-            conditions.saturation(results.cells),
+            "" if any(each.kind == "generator" for each in results.marks) else conditions.saturation(results.cells),
         )
         if each
     ]

@@ -20,6 +20,7 @@ INK: Final = "#5e00ff"
 GRID: Final = "#5e00fe"
 MUTED: Final = "#5e00fd"
 ALARM: Final = "#5e00fc"
+PAPER: Final = "#5e00fb"
 SERIES: Final = tuple(f"#5e000{index}" for index in range(8))
 """Colours that no reader sees: each is replaced by a variable of the page's style sheet."""
 
@@ -28,6 +29,7 @@ _VARIABLES: Final = {
     GRID: "var(--grid)",
     MUTED: "var(--muted)",
     ALARM: "var(--fail)",
+    PAPER: "var(--paper)",
     **{colour: f"var(--s{index})" for index, colour in enumerate(SERIES)},
 }
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -143,6 +145,13 @@ def log_axis(axes: Axes, low: float, high: float, words: FuncFormatter) -> None:
     axes.yaxis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(words)
+
+
+def log_ticks(axes: Axes) -> None:
+    """A horizontal log axis with few ticks, each a plain number."""
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=8))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
 
 
 def fixed_ticks(axes: Axes, at: Sequence[float], labels: Sequence[str]) -> None:

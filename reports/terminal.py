@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.console import Console
 
-from bench.results import Results, Verdict
+from bench.cell import Verdict
+from bench.results import Results
+from reports import capacity, regression, versus
 from reports.columns import GAP
+from reports.figures import one_line
 from reports.groups import Group, Miss, Tally, misses
 from reports.page import Entry, Page
 from reports.standing import CriteriaTable, Standing
@@ -15,14 +18,17 @@ from reports.summary import SEPARATOR, Headline, Screen, Side, summarise
 from reports.table import NO_LIMIT, Figure, Row
 
 _STYLES: dict[Verdict, str] = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
-_MOST_MISSES, _MOST_NOTES = 8, 5
-_SMALL = 12
-_WITHOUT_NOTES = ("availability", "connections", "experiment")
+_MOST_MISSES, _MOST_NOTES, _MOST_MARKS = 8, 5, 6
+_SMALL, _WIDEST_TITLE = 12, 28
+_WITHOUT_NOTES = ("availability", "connections", "experiment", "lag")
 _SHORT = {
     "lost / duplicated / corrupted": "lost/duplicated/corrupted",
     "deadlocks in the database": "deadlocks in database",
     "hidden by its retries": "hidden",
     "lock errors": "locks",
+    "service time": "service",
+    "response time": "response",
+    "offered operations": "offered",
     "success rate": "ok",
     "reference": "ref.",
 }
@@ -41,6 +47,12 @@ def render(results: Results, console: Console) -> None:
         _criteria_table(page, table)
     for side in screen.sides:
         _side(page, side, alone=len(screen.sides) == 1, brief=bool(screen.tables))
+    _capacities(page, results)
+    _versus(page, results)
+    if results.baseline is not None:
+        page.line()
+        page.print(page.text("Against the baseline run", "bold"))
+        regression.terminal(results.baseline, page)
     _tallies(page, screen.untabled)
     _misses(page, screen)
     _facts(page, screen)
@@ -62,6 +74,10 @@ def _answer(page: Page, screen: Screen) -> None:
     page.print(text, hang=2)
     for alarm in screen.alarms:
         page.print(page.text(f"! {alarm}", "bold yellow"), hang=2)
+    for mark in screen.marks[:_MOST_MARKS]:
+        page.print(page.text(f"! {mark.kind}: ", "bold yellow").append(page.text(mark.text)), hang=2)
+    if len(screen.marks) > _MOST_MARKS:
+        page.print(page.text(f"! and {len(screen.marks) - _MOST_MARKS} more: see the report", "dim"))
 
 
 def _packed(answer: str, width: int, used: int) -> str:
@@ -155,11 +171,15 @@ def _side(page: Page, side: Side, *, alone: bool, brief: bool) -> None:
     if not alone:
         page.line()
         page.print(page.text(side.title, "bold"), hang=2)
-    for index, block in enumerate(side.blocks[:1] if brief else side.blocks):
+    main = side.blocks[0].workload
+    for index, block in enumerate(each for each in side.blocks if not brief or each.workload == main):
         if alone or index:
             page.line()
+        title = block.heading
+        if cell_len(title) > _WIDEST_TITLE:  # it would press the columns together
+            page.print(page.text(title, "bold"), hang=2)
+            title = ""
         columns = [(each.name, each.reference) for each in block.columns]
-        title = block.title.removesuffix(f", {block.driver}")
         whole = _Grid(title, columns, [_row(row, columns, _short(row.label)) for row in block.rows])
         everyone = [i for i, (_, reference) in enumerate(columns) if reference][:1]
         everyone += [i for i in range(len(columns)) if i not in everyone]
@@ -184,6 +204,29 @@ def _figure(key: str, figure: Figure, *, reference: bool) -> Entry:
     if note and not note.startswith("±") and cell_len(f"{text} {note}") <= _SMALL:
         text, note = f"{text} {note}", ""
     return text, note, style
+
+
+def _capacities(page: Page, results: Results) -> None:
+    """Up to which rate each candidate met an objective, a line each."""
+    for group in capacity.together(results):
+        page.line()
+        page.print(page.text("Capacity", "bold").append(page.text(f": {capacity.title(group[0])}", "bold")), hang=2)
+        rows: list[list[Entry]] = [
+            [(one_line(each.candidate), "", ""), (capacity.held(each), "", "bold"), (capacity.beyond(each), "", "dim")]
+            for each in group
+        ]
+        page.grid(rows)
+
+
+def _versus(page: Page, results: Results) -> None:
+    """How each candidate compares with the reference, in a line or two."""
+    found = versus.brief(results)
+    if not found:
+        return
+    page.line()
+    page.print(page.text("Against the reference", "bold"))
+    for name, text in found:
+        page.print(page.text(f"{name}: ", "bold").append(page.text(text)), hang=2)
 
 
 def _tallies(page: Page, groups: Sequence[Group]) -> None:

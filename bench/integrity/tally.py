@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.cell import INTEGRITY_COUNTS
 from bench.identity import Flags
 from bench.outcome import Outcome
-from bench.results import INTEGRITY_COUNTS
 
 MAX_EXAMPLES = 10
 

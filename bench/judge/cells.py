@@ -4,20 +4,22 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
-from bench.judge import statistics as st
-from bench.judge.fields import PHASES
-from bench.results import (
+from bench.cell import (
     INTEGRITY_COUNTS,
     Availability,
     Cell,
     Generator,
     Integrity,
+    Interval,
     Latency,
     Operation,
     Percentiles,
     Probe,
+    Schedule,
     TimelinePoint,
-)  # fmt: skip
+)
+from bench.judge import statistics as st
+from bench.judge.fields import PHASES
 from bench.trial_record import TrialRecord
 
 _NAMES = tuple(st.QUANTILES)
@@ -37,6 +39,7 @@ def cell_of(trials: Sequence[TrialRecord], reference: bool, facts: Mapping[str, 
         driver=cast(Literal["direct", "http"], first.driver),
         workload=first.workload,
         concurrency=first.concurrency,
+        load=first.load,
         reference=reference,
         rounds=len(measured),
         rounds_lost=len(trials) - len(measured),
@@ -65,6 +68,10 @@ def cell_of(trials: Sequence[TrialRecord], reference: bool, facts: Mapping[str, 
         integrity_rest=_sum_of_some([one.integrity_rest for one in trials]),
         integrity_prefill=_sum_of_some([one.integrity_prefill for one in trials]),
         generator=_generator([trial.generator for trial in measured]),
+        schedule=_schedule([trial.schedule for trial in measured if trial.schedule is not None]),
+        warmup_s=max((trial.warmup_s for trial in measured if trial.warmup_s is not None), default=None),
+        unsteady=sum(not trial.steady for trial in measured),
+        within=_within(trials),
         intervals={name: st.log_interval(values, st.SHOWN_CONFIDENCE) for name, values in rounds.items()},
         per_round=rounds,
         timeline=[
@@ -147,6 +154,30 @@ def _mean(rounds: Sequence[Percentiles]) -> Percentiles:
     }
     maxima = [one.max for one in rounds if one.max is not None]
     return Percentiles(**values, max=max(maxima, default=None), n=sum(one.n for one in rounds))
+
+
+def _schedule(rounds: Sequence[Schedule]) -> Schedule | None:
+    """Counts are summed, the rate is the geometric mean, and lags are told as latencies are."""
+    if not rounds:
+        return None
+    late = [one.late for one in rounds if one.late is not None]
+    return Schedule(
+        arrivals=rounds[0].arrivals,
+        rate=st.geometric_mean([one.rate for one in rounds]) or 0.0,
+        share=rounds[0].share,
+        due=sum(one.due for one in rounds),
+        late=sum(late) if late else None,
+        skipped=sum(one.skipped for one in rounds),
+        limit_ms=rounds[0].limit_ms,
+        lag_ms=_mean([one.lag_ms for one in rounds]),
+        own_lag_ms=_mean([one.own_lag_ms for one in rounds]),
+    )
+
+
+def _within(trials: Sequence[TrialRecord]) -> dict[str, list[Interval | None]]:
+    """Each round's own intervals by name; None where a round has none."""
+    names = dict.fromkeys(name for trial in trials for name in trial.within)
+    return {name: [trial.within.get(name) for trial in trials] for name in names}
 
 
 def _operations(trials: Sequence[TrialRecord]) -> dict[str, Operation]:

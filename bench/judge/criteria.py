@@ -2,41 +2,54 @@
 
     expression = field operator target
     operator   = "<=" | ">=" | "<" | ">" | "==" | "!="
-    target     = number | "reference" | number "*" "reference"
+    target     = number | other | number "*" other
+    other      = "reference" | "baseline"
 
 Counts are exact: equality and thresholds are decided on their sums. Rates and latencies vary from round to round:
 the whole 90 % interval over rounds must lie on one side of the target, else the outcome is inconclusive; against
-the reference it is the interval of the paired ratio.
+the reference it is the interval of the ratio within each round, against a baseline run, which shares no rounds with
+this one, that of the ratio of the means. Where a run may go on until it is decided, planned looks take the place of
+the one at its end (`bench.judge.looks`).
 """
 
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, cast
 
+from bench.cell import Cell, Criterion, Interval, Verdict
 from bench.errors import BadInput
 from bench.judge import statistics as st
 from bench.judge.fields import FIELDS, HARNESS, ROUND_FIELDS, per_round, unit_of, value_of, why_missing, why_unproven
-from bench.results import Cell, Criterion, Verdict
+from bench.judge.looks import Look, reached, single
+
+Other = Literal["", "reference", "baseline"]
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
 _SHAPE = re.compile(
     r"\s*(?P<field>[a-z][a-z0-9_.]*)\s*(?P<operator><=|>=|==|!=|<|>)\s*"
-    r"(?:(?P<number>[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)(?:\s*\*\s*(?P<times>reference))?|(?P<bare>reference))\s*"
+    r"(?:(?P<number>[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)"
+    r"(?:\s*\*\s*(?P<times>reference|baseline))?|(?P<bare>reference|baseline))\s*"
 )
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A parsed expression; the target is ``factor``, or ``factor`` x the reference's value."""
+    """A parsed expression; the target is ``factor``, or ``factor`` x the value of what it is ``against``."""
 
     field: str
     operator: str
     factor: float
-    uses_reference: bool
+    against: Other
+
+    @property
+    def uses_reference(self) -> bool:
+        """Whether the target is the reference's value."""
+        return self.against == "reference"
 
     def holds(self, value: float, target: float) -> bool:
         """Whether ``value operator target``."""
@@ -57,8 +70,8 @@ def parse(text: str) -> Expression:
         raise BadInput(f"unknown field {field!r}; use one of {', '.join(FIELDS)}")
     if match["number"] and not math.isfinite(float(match["number"])):
         raise BadInput(f"{text!r}: the target is too large for a number")
-    by_reference = match["times"] is not None or match["bare"] is not None
-    return Expression(field, match["operator"], float(match["number"] or 1.0), by_reference)
+    against = cast(Other, match["times"] or match["bare"] or "")
+    return Expression(field, match["operator"], float(match["number"] or 1.0), against)
 
 
 @dataclass(frozen=True)
@@ -77,11 +90,21 @@ class Rule:
         return parse(self.text)
 
 
-def judge(rule: Rule, cell: Cell, reference: Cell | None) -> Criterion:
-    """Judge one rule on one cell; ``reference`` is the reference's cell of the same workload and concurrency."""
+def judge(
+    rule: Rule, cell: Cell, reference: Cell | None, looks: Sequence[Look] = (), baseline: Cell | None = None
+) -> Criterion:
+    """Judge one rule on one cell.
+
+    ``reference`` is the reference's cell of the same driver, workload, concurrency and load, ``baseline`` the same cell
+    of an earlier run. Without ``looks`` all rounds are judged at `bench.judge.statistics.GATE_CONFIDENCE`. With them
+    each takes its first rounds at its own confidence; the first that decides is final, whatever comes after it.
+    """
     expression = rule.expression
-    decide = _judge_rounds if expression.field in ROUND_FIELDS else _judge_count
-    decision = decide(expression, cell, reference)
+    other = {"reference": reference, "baseline": baseline}.get(expression.against)
+    if expression.field in ROUND_FIELDS:
+        decision = _judge_looks(expression, cell, other, looks)
+    else:
+        decision = _judge_count(expression, cell, other)
     doubt = why_unproven(expression.field, cell)
     if decision.outcome == "pass" and doubt is not None:
         decision = replace(decision, outcome="inconclusive", reason=doubt)
@@ -93,6 +116,7 @@ def judge(rule: Rule, cell: Cell, reference: Cell | None) -> Criterion:
         driver=cell.driver,
         workload=cell.workload,
         concurrency=cell.concurrency,
+        load=cell.load,
         comparison=expression.operator,
         limit=decision.limit,
         target=_target(expression, decision.limit),
@@ -104,6 +128,8 @@ def judge(rule: Rule, cell: Cell, reference: Cell | None) -> Criterion:
         table=rule.table,
         published=rule.published,
         reference=cell.reference,
+        noise=decision.noise,
+        confidence=decision.confidence,
         reason=decision.reason,
         rounds_needed=decision.rounds_needed,
     )
@@ -115,27 +141,29 @@ class _Decision:
     reason: str
     measured: float | None
     limit: float | None
-    interval: tuple[float, float] | None = None
+    interval: Interval | None = None
     rounds_needed: int | None = None
+    noise: float | None = None
+    confidence: float | None = None
 
 
 def _target(expression: Expression, limit: float | None) -> str:
-    if not expression.uses_reference:
+    if not expression.against:
         return f"{expression.operator} {expression.factor:g}"
     amount = "" if limit is None else f" = {_short(limit)}"
-    return f"{expression.operator} {expression.factor:g} x reference{amount}"
+    return f"{expression.operator} {expression.factor:g} x {expression.against}{amount}"
 
 
-def _judge_count(expression: Expression, cell: Cell, reference: Cell | None) -> _Decision:
+def _judge_count(expression: Expression, cell: Cell, other: Cell | None) -> _Decision:
     value = value_of(expression.field, cell)
     limit: float | None = expression.factor
-    if expression.uses_reference:
-        other = value_of(expression.field, reference) if reference is not None else None
-        limit = None if other is None else expression.factor * other
+    if expression.against:
+        theirs = value_of(expression.field, other) if other is not None else None
+        limit = None if theirs is None else expression.factor * theirs
     if value is None:
         return _Decision("inconclusive", why_missing(expression.field, cell), None, limit)
     if limit is None:
-        return _Decision("inconclusive", _NO_REFERENCE, value, None)
+        return _Decision("inconclusive", _nothing_there(expression, other), value, None)
     if expression.field.startswith(HARNESS) and not expression.holds(value, limit):
         return _Decision(
             "inconclusive", f"measured {value:g}: the harness, not the store, may be the limit", value, limit
@@ -143,40 +171,115 @@ def _judge_count(expression: Expression, cell: Cell, reference: Cell | None) -> 
     return _Decision("pass" if expression.holds(value, limit) else "fail", f"measured {value:g}", value, limit)
 
 
-_NO_REFERENCE = "the reference has no value to compare with"
+def _nothing_there(expression: Expression, other: Cell | None) -> str:
+    if expression.against == "baseline" and other is None:
+        return "no baseline run has this cell"
+    return f"the {expression.against} has no value to compare with"
 
 
-def _judge_rounds(expression: Expression, cell: Cell, reference: Cell | None) -> _Decision:
+def _judge_looks(expression: Expression, cell: Cell, other: Cell | None, looks: Sequence[Look]) -> _Decision:
+    """The first look that decides, else the last that could be taken."""
     values = per_round(expression.field, cell)
+    if not looks:
+        return _judge_rounds(expression, cell, other, single(len(values))[0], "")
+    found = None
+    for number, look in enumerate(reached(looks, len(values)), start=1):
+        found = _judge_rounds(expression, cell, other, look, f", look {number} of {len(looks)}")
+        if found.outcome != "inconclusive":
+            return found
+    if found is not None:
+        return found
+    first = looks[0].rounds
+    every = _judge_rounds(expression, cell, other, Look(len(values), looks[0].confidence), "")
+    if every.measured is None:
+        return every
+    return replace(
+        every,
+        outcome="inconclusive",
+        reason=f"{_count(len(values))}; the first look takes {first}",
+        rounds_needed=first,
+    )
+
+
+def _judge_rounds(expression: Expression, cell: Cell, other: Cell | None, look: Look, which: str) -> _Decision:
+    values = per_round(expression.field, cell)[: look.rounds]
     measured = st.geometric_mean(values)
-    shown = st.log_interval(values, st.GATE_CONFIDENCE)
     limit: float | None = expression.factor
-    what = "90 % interval"
-    if expression.uses_reference:
-        others = per_round(expression.field, reference) if reference is not None else []
-        other = st.geometric_mean(others)
-        limit = None if other is None else expression.factor * other
-        values, what = st.paired_ratios(values, others), "ratio to the reference"
+    theirs: Sequence[float | None] = []
+    if expression.against:
+        theirs = per_round(expression.field, other) if other is not None else []
+        theirs = theirs[: look.rounds] if expression.uses_reference else theirs
+        mean = st.geometric_mean(theirs)
+        limit = None if mean is None else expression.factor * mean
     if measured is None:
         return _Decision("inconclusive", why_missing(expression.field, cell), None, limit)
+    decision = _Decision(
+        "inconclusive", "", measured, limit, st.log_interval(values, look.confidence), confidence=look.confidence
+    )
     if limit is None:
-        return _Decision("inconclusive", _NO_REFERENCE, measured, None, shown)
-    interval = st.log_interval(values, st.GATE_CONFIDENCE)
+        return replace(decision, reason=_nothing_there(expression, other))
+    judged = st.paired_ratios(values, theirs) if expression.uses_reference else values
+    interval = _interval(expression, judged, theirs, look.confidence)
+    decision = replace(decision, noise=st.spread(judged))
     if interval is None:
-        few = len(values) < 2
-        reason = f"{len(values)} round is too few for an interval" if few else "a round without any leaves no interval"
-        return _Decision("inconclusive", reason, measured, limit, shown, rounds_needed=10)
-    low, high = interval
-    span = f"{what} {_short(low)} to {_short(high)} over {len(values)} rounds"
+        return replace(decision, reason=_no_interval(expression, values, theirs), rounds_needed=10)
+    span = _span(expression, interval, look, which) + f" over {_count(len(values))}{_noise(decision.noise)}"
     held = [expression.holds(end, expression.factor) for end in interval]
-    inside = low <= expression.factor <= high
+    inside = interval[0] <= expression.factor <= interval[1]
     if all(held) and not (inside and expression.operator == "!="):
-        return _Decision("pass", span, measured, limit, shown)
+        return replace(decision, outcome="pass", reason=span)
     if not any(held) and not inside:
-        return _Decision("fail", span, measured, limit, shown)
-    more = st.rounds_needed(values, expression.factor, st.GATE_CONFIDENCE)
+        return replace(decision, outcome="fail", reason=span)
+    more = _more(expression, judged, theirs, look.confidence)
     advice = "more rounds will not decide it" if more is None else f"about {more} rounds in all would decide it"
-    return _Decision("inconclusive", f"{span} spans the limit; {advice}", measured, limit, shown, more)
+    return replace(decision, reason=f"{span}: it spans the limit; {advice}", rounds_needed=more)
+
+
+def _interval(
+    expression: Expression, judged: Sequence[float | None], theirs: Sequence[float | None], confidence: float
+) -> Interval | None:
+    """The interval of what is compared with the factor."""
+    if expression.against != "baseline":
+        return st.log_interval(judged, confidence)
+    found = st.unpaired(judged, theirs, confidence)
+    return None if found is None else (found.low, found.high)
+
+
+def _more(
+    expression: Expression, judged: Sequence[float | None], theirs: Sequence[float | None], confidence: float
+) -> int | None:
+    """About how many rounds of this run would decide it; those of a baseline are what they are."""
+    mean, variance = st.geometric_mean(theirs), st.variance_of_mean(theirs)
+    if expression.against != "baseline" or mean is None or variance is None:
+        return st.rounds_needed(judged, expression.factor, confidence)
+    return st.rounds_needed(judged, expression.factor * mean, confidence, variance)
+
+
+def _no_interval(expression: Expression, values: Sequence[float | None], theirs: Sequence[float | None]) -> str:
+    fewest = st.FEWEST_UNPAIRED if expression.against == "baseline" else 2
+    for who, rounds in (("", values), (" of the baseline", theirs)):
+        if len(rounds) < fewest and (not who or expression.against == "baseline"):
+            verb = "is" if len(rounds) == 1 else "are"
+            return f"{_count(len(rounds))}{who} {verb} too few for an interval"
+    return "a round without any leaves no interval"
+
+
+def _span(expression: Expression, interval: Interval, look: Look, which: str) -> str:
+    what = f" of the ratio to the {expression.against}" if expression.against else ""
+    return f"{look.confidence * 100:.3g} % interval{what}{which}: {_short(interval[0])} to {_short(interval[1])}"
+
+
+def _count(rounds: int) -> str:
+    return "1 round" if rounds == 1 else f"{rounds} rounds"
+
+
+def _noise(noise: float | None) -> str:
+    return "" if noise is None else f", noise between rounds {percent(noise)}"
+
+
+def percent(share: float) -> str:
+    """A share in per cent, for people: 0.4 %, 6 %, 120 %."""
+    return f"{share * 100:.1f} %" if 0 < share < 0.01 else f"{share * 100:.0f} %"
 
 
 def _short(number: float) -> str:

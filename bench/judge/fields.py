@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from bench.cell import CLOSED, Cell, Operation, Schedule
 from bench.judge import statistics as st
 from bench.outcome import ErrorKind
-from bench.results import Cell, Operation
 
 HARNESS = "generator."  # fields of the harness itself: a store can't fail by them
 _LATENCIES = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms")
@@ -16,10 +16,13 @@ ROUND_FIELDS = (
 REFEREE_FIELDS = ("deadlocks", "lock_waits", "commits", "rollbacks", "connections", "lock_waiters", "connections_share")
 INTEGRITY_FIELDS = ("integrity", "lost", "duplicated", "corrupted", "unexpected")
 FACTS = ("durable", "schema_missing", "schema_current")
+SCHEDULE = "schedule."  # fields of an open loop
+_SCHEDULE_FIELDS = ("rate", "skipped", "skipped_share", "late", "lag_p99_ms")
 COUNT_FIELDS = (
     "lock_errors", "deadlocks", "errors", *(f"errors.{kind.label}" for kind in ErrorKind if kind), "server_errors",
     "ops_failed", "ops_unknown", "success_rate", "first_attempt_rate", "availability", "runs_unfinished",
     *INTEGRITY_FIELDS, *FACTS, "max_ms", "generator.cpu_share", "generator.loop_lag_p99_ms",
+    *(f"{SCHEDULE}{name}" for name in _SCHEDULE_FIELDS),
 )  # fmt: skip
 FIELDS = (*ROUND_FIELDS, *COUNT_FIELDS, *(f"referee.{name}" for name in REFEREE_FIELDS))
 
@@ -35,17 +38,15 @@ def value_of(field: str, cell: Cell) -> float | None:
         return cell.referee.get(field.removeprefix("referee."))
     if field in FACTS:
         return cell.facts.get(field)
+    if field.startswith(SCHEDULE):
+        return _scheduled(field.removeprefix(SCHEDULE), cell.schedule)
     if field == "availability":
         return None if cell.availability is None else cell.availability.share
     if field.startswith(HARNESS):
         value: float | None = getattr(cell.generator, field.removeprefix(HARNESS))
         return value
     if field in INTEGRITY_FIELDS:
-        if not all(door.checked for door in cell.doors):
-            return None
-        if field == "integrity":
-            return min(door.share or 0.0 for door in cell.doors)
-        return float(max(getattr(door, field) for door in cell.doors))
+        return _integrity(field, cell)
     if cell.ops_ok + cell.ops_failed + cell.ops_unknown == 0:
         return None
     if field == "errors":
@@ -58,6 +59,31 @@ def value_of(field: str, cell: Cell) -> float | None:
         return cell.latency_ms.response.max
     number: float | None = getattr(cell, field)
     return None if number is None else float(number)
+
+
+def _integrity(field: str, cell: Cell) -> float | None:
+    """That of the worse door, if all were checked."""
+    if not all(door.checked for door in cell.doors):
+        return None
+    if field == "integrity":
+        return min(door.share or 0.0 for door in cell.doors)
+    return float(max(getattr(door, field) for door in cell.doors))
+
+
+def _scheduled(name: str, schedule: Schedule | None) -> float | None:
+    """What became of the arrivals, even if none of them ended ok."""
+    if schedule is None:
+        return None
+    if name == "lag_p99_ms":
+        return schedule.lag_ms.p99
+    if name == "skipped_share":
+        return _skipped_share(schedule)
+    number: float | None = getattr(schedule, name)
+    return None if number is None else float(number)
+
+
+def _skipped_share(schedule: Schedule | None) -> float | None:
+    return schedule.skipped / schedule.due if schedule is not None and schedule.due else None
 
 
 def why_unproven(field: str, cell: Cell) -> str | None:
@@ -76,17 +102,23 @@ def why_unproven(field: str, cell: Cell) -> str | None:
         return f"no {silent[0]} ended ok"
     if cell.ops_ok == 0:
         return "no operation ended ok"
-    return _failed_too_often(field, judged)
+    return _failed_too_often(field, judged, _skipped_share(cell.schedule) or 0.0)
 
 
-def _failed_too_often(field: str, judged: Mapping[str, Operation]) -> str | None:
-    """A percentile is of ok operations: it says nothing of users if more of them failed than lie above it."""
+def _failed_too_often(field: str, judged: Mapping[str, Operation], skipped: float) -> str | None:
+    """A percentile is of ok operations: it says nothing of users if more of them failed than lie above it.
+
+    Nor if more were ``skipped``, the share of an open loop's arrivals that were never sent.
+    """
     quantile = st.QUANTILES.get(field.removeprefix("read.").removesuffix("_ms"))
     total = sum(one.ok + one.failed + one.unknown for one in judged.values())
     if quantile is None or total == 0:
         return None
-    share = 1 - sum(one.ok for one in judged.values()) / total
-    return f"{share:.1%} of the operations did not end ok, and only ok ones are timed" if share > 1 - quantile else None
+    share = 1 - sum(one.ok for one in judged.values()) / total * (1 - skipped)
+    if share <= 1 - quantile:
+        return None
+    what = "were skipped or did not end ok" if skipped else "did not end ok"
+    return f"{share:.1%} of the operations {what}, and only ok ones are timed"
 
 
 def _reads(field: str, writes: bool) -> bool:
@@ -99,6 +131,12 @@ def why_missing(field: str, cell: Cell) -> str:
     if field in INTEGRITY_FIELDS:
         reasons = [door.reason for door in cell.doors if door.reason]
         return next(iter(reasons), "the stored rows were not read back")
+    if field.startswith(SCHEDULE) and cell.schedule is None:
+        return "a closed loop has no schedule" if cell.load == CLOSED else "no round of it was measured"
+    if field == "schedule.late":
+        return "no limit was set beyond which an operation is late"
+    if field == "schedule.skipped_share":
+        return "nothing was due"
     if cell.ops_ok == 0:
         return "no operation ended ok, so nothing was measured"
     if field.startswith("referee."):
@@ -107,7 +145,7 @@ def why_missing(field: str, cell: Cell) -> str:
         return "the tracking server is not ours, so what it met inside is unknown"
     if field.startswith("phases."):
         return "only workloads of kind train have phases, and one of theirs had no ok operation"
-    name = field.removeprefix("read.").removesuffix("_ms")
+    name = field.removeprefix("read.").removeprefix("schedule.lag_").removesuffix("_ms")
     if name in st.MIN_SAMPLES:
         return f"n too small: a round needs {st.MIN_SAMPLES[name]} samples for {name}"
     return "not measured"
@@ -117,4 +155,4 @@ def unit_of(field: str) -> str:
     """The unit of a field, for people."""
     if field.endswith("_ms"):
         return "ms"
-    return "/s" if field.endswith("_per_s") else ""
+    return "/s" if field.endswith("_per_s") or field == "schedule.rate" else ""

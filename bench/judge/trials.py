@@ -1,23 +1,36 @@
 """From a trial's raw samples to its figures.
 
-Latency covers the ok operations that *started* within the measured window, however long they took, so that a stall
-at the end is not cut off; throughput counts those that *ended* within it. Outcomes and errors are counted for every
-operation that ended after the window began, so that one which began in the warm-up and then failed is not lost.
+Latency covers the ok operations that were *due* within the measured window, whenever they began and however long they
+took, so that a stall at the end is not cut off (in a closed loop an operation is due when it begins); throughput counts
+those that *ended* within it. Both take the steady part of the window alone (`settled`). Outcomes and errors are counted
+for every operation that ended after the window began, steady or not, so that none that failed is lost.
+
+An arrival of an open loop that was never sent (skipped) is no operation: only `schedule` counts it.
+
+All of this is called once a trial, on a few hundred thousand operations: each column is gone through once or twice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.identity import Flags
-from bench.judge.statistics import percentiles
+from bench.arrivals import Arrivals
+from bench.cell import Interval, Latency, Operation
+from bench.identity import I64, Flags
+from bench.judge import statistics as st
+from bench.judge import warmup
+from bench.judge.schedule import schedule_of
+from bench.judge.times import percentiles, percentiles_within, picked
 from bench.outcome import ErrorKind, Outcome
-from bench.results import Latency, Operation
 from bench.samples import Samples
 from bench.trial_record import Second
 from bench.workload import OPERATIONS, READS, Workload
+
+_LEAD_IN_NS = 50_000_000  # a window that begins sooner has no lead-in: the load is measured from its first operation
+_READS = np.array([name in READS for name in OPERATIONS])
 
 
 @dataclass(frozen=True)
@@ -32,38 +45,185 @@ class Window:
         """Its length."""
         return max((self.end_ns - self.begin_ns) / 1e9, 1e-9)
 
+    def holds(self, ns: I64) -> Flags:
+        """Which of some moments lie within it; its end is not part of it."""
+        return np.asarray((ns >= self.begin_ns) & (ns < self.end_ns))
 
-def figures(samples: Samples, window: Window, workload: Workload, retried: Mapping[str, int]) -> dict[str, object]:
-    """The fields of a `bench.trial_record.TrialRecord` that come from samples; ``retried``: errors by kind label."""
-    samples = samples.where(samples.end_ns >= window.begin_ns)
-    in_window = (samples.start_ns >= window.begin_ns) & (samples.start_ns < window.end_ns)
-    timed = samples.where(in_window & (samples.outcome == Outcome.OK))
-    ended = (samples.end_ns >= window.begin_ns) & (samples.end_ns < window.end_ns) & (samples.outcome == Outcome.OK)
-    metrics = np.count_nonzero(ended & _is(samples, workload.operation)) * workload.metrics_per_operation
-    reads = np.isin(timed.operation, [OPERATIONS.index(name) for name in READS])
-    errors = _errors(samples, retried)
+
+class Steady(NamedTuple):
+    """The steady part of a trial's window; the window itself where it was not looked for, or not found."""
+
+    window: Window
+    warmup_s: float | None
+    found: bool
+
+
+def figures(
+    samples: Samples,
+    window: Window,
+    workload: Workload,
+    retried: Mapping[str, int],
+    arrivals: Arrivals | None = None,
+    as_given: bool = False,
+) -> dict[str, object]:
+    """The fields of a `bench.trial_record.TrialRecord` that come from samples.
+
+    ``retried``: errors by kind label. ``arrivals``: those of all writers of an open loop. ``as_given``: no steady part
+    of the window is looked for, since all of it counts.
+    """
+    steady = Steady(window, None, True) if as_given else settled(samples, window, workload)
+    taken = _Taken(samples, window, steady.window)
+    counts, seconds = taken.counts, steady.window.seconds
+    errors = _errors(samples, taken.measured, retried)
     kinds = {kind.label: kind for kind in ErrorKind}
-    service, response = timed.service_ms, timed.response_ms
+    stored = int(counts.ended[OPERATIONS.index(workload.operation)]) * workload.metrics_per_operation
+    writes, reads = taken.latency(~_READS), taken.latency(_READS)
     return {
-        "seconds": window.seconds,
-        "ops_ok": _count(samples, Outcome.OK),
-        "ops_failed": _count(samples, Outcome.FAIL),
-        "ops_unknown": _count(samples, Outcome.INFO),
-        "ops_retried": int(np.count_nonzero(samples.attempts > 1)),
-        "first_attempts_ok": int(np.count_nonzero((samples.attempts == 1) & (samples.outcome == Outcome.OK))),
-        "phases_ms": _phases(samples, workload),
-        "metrics_per_s": float(metrics) / window.seconds if workload.metrics_per_operation else None,
-        "ops_per_s": float(np.count_nonzero(ended)) / window.seconds,
-        "write_service": percentiles(service[~reads]),
-        "write_response": percentiles(response[~reads]),
-        "read_service": percentiles(service[reads]),
-        "read_response": percentiles(response[reads]),
-        "operations": {name: _operation(samples, timed, name) for name in _present(samples)},
+        "seconds": seconds,
+        "ops_ok": int(counts.of(Outcome.OK).sum()),
+        "ops_failed": int(counts.of(Outcome.FAIL).sum()),
+        "ops_unknown": int(counts.of(Outcome.INFO).sum()),
+        "ops_retried": int(np.count_nonzero(taken.measured & (samples.attempts > 1))),
+        "first_attempts_ok": int(np.count_nonzero(taken.measured & taken.ok & (samples.attempts == 1))),
+        "phases_ms": _phases(samples.where(taken.measured), workload) if workload.kind == "train" else {},
+        "metrics_per_s": stored / seconds if workload.metrics_per_operation else None,
+        "ops_per_s": int(counts.ended.sum()) / seconds,
+        "write_service": writes.service,
+        "write_response": writes.response,
+        "read_service": reads.service,
+        "read_response": reads.response,
+        "operations": {name: taken.operation(number) for number, name in enumerate(OPERATIONS) if counts.any[number]},
         "errors": errors,
         "lock_errors": sum(n for label, n in errors.items() if kinds[label].is_lock),
         "deadlocks": sum(n for label, n in errors.items() if kinds[label].is_deadlock),
-        "timeline": _timeline(samples, window, workload),
+        "schedule": None if arrivals is None else schedule_of(samples, taken.due, arrivals),
+        "warmup_s": steady.warmup_s,
+        "steady": steady.found,
+        "within": {
+            "ops_per_s": st.rate_interval(int(counts.ended.sum()), seconds, st.SHOWN_CONFIDENCE),
+            **taken.within,
+        },
+        "timeline": _timeline(samples, taken, workload),
     }
+
+
+_Intervals = dict[str, Interval | None]
+
+
+class _Counts:
+    """How many operations of each kind there are: arrays over `bench.workload.OPERATIONS`."""
+
+    def __init__(self, samples: Samples, measured: Flags, due: Flags, ended: Flags) -> None:
+        code = samples.operation.astype(np.uint16)
+        for bits, what in ((5, samples.outcome), (8, measured), (9, due), (10, ended)):
+            code |= what.astype(np.uint16) << bits
+        table = np.bincount(code, minlength=1 << 11).reshape(2, 2, 2, 8, 32)[..., : len(OPERATIONS)]
+        self._outcomes = table.sum((0, 1))[1]
+        self.timed: I64 = table.sum((0, 2))[1, Outcome.OK]  # ok and due within the window
+        self.ended: I64 = table.sum((1, 2))[1, Outcome.OK]  # ok and ended within it
+        self.any: I64 = self._outcomes[[Outcome.OK, Outcome.FAIL, Outcome.INFO]].sum(0)
+
+    def of(self, outcome: Outcome) -> I64:
+        """Those that ended so after the measured time began."""
+        found: I64 = self._outcomes[outcome]
+        return found
+
+
+class _Taken:
+    """Samples as one window takes them; ``given`` is the window in which outcomes count, steady or not."""
+
+    def __init__(self, samples: Samples, given: Window, window: Window) -> None:
+        self.window = window
+        self.ok: Flags = np.asarray(samples.outcome == Outcome.OK)
+        self.measured: Flags = np.asarray((samples.end_ns >= given.begin_ns) & (samples.outcome != Outcome.SKIPPED))
+        self.due, self.ended = window.holds(samples.scheduled_ns), window.holds(samples.end_ns)
+        self.counts = _Counts(samples, self.measured, self.due, self.ended)
+        self._operation, self._timed = samples.operation, self.due & self.ok
+        self._response = samples.end_ns - samples.scheduled_ns
+        closed = np.array_equal(samples.start_ns, samples.scheduled_ns)
+        self._service = self._response if closed else samples.end_ns - samples.start_ns
+        self._known: dict[tuple[int, ...], tuple[Latency, _Intervals]] = {}
+        self._main = self._present(~_READS) or self._present(_READS)
+
+    @property
+    def within(self) -> _Intervals:
+        """The intervals of the response times of writes; where there are none, of reads."""
+        return self._times(self._main)[1]
+
+    def latency(self, kinds: Flags) -> Latency:
+        """Of the kinds of operations (indices of OPERATIONS) for which ``kinds`` is true."""
+        return self._times(self._present(kinds))[0]
+
+    def _present(self, kinds: Flags) -> tuple[int, ...]:
+        return tuple(np.flatnonzero(kinds & (self.counts.timed > 0)).tolist())
+
+    def _times(self, kinds: tuple[int, ...]) -> tuple[Latency, _Intervals]:
+        if kinds not in self._known:  # most workloads have one kind: its times are also those of all writes
+            self._known[kinds] = self._measure(kinds)
+        return self._known[kinds]
+
+    def _measure(self, kinds: tuple[int, ...]) -> tuple[Latency, _Intervals]:
+        timed = self._timed
+        if kinds != self._present(np.ones_like(_READS)):
+            timed = timed & _of_kinds(self._operation, kinds)
+        response = picked(self._response, timed)
+        told, within = percentiles_within(response) if kinds == self._main else (percentiles(response), {})
+        same = self._service is self._response
+        return Latency(service=told if same else percentiles(picked(self._service, timed)), response=told), within
+
+    def operation(self, number: int) -> Operation:
+        """One kind of operation."""
+        ok, failed, unknown = (int(self.counts.of(one)[number]) for one in (Outcome.OK, Outcome.FAIL, Outcome.INFO))
+        return Operation(
+            ok=ok,
+            failed=failed,
+            unknown=unknown,
+            reads=bool(_READS[number]),
+            latency_ms=self.latency(np.arange(len(OPERATIONS)) == number),
+        )
+
+
+def _of_kinds(operation: NDArray[np.uint8], kinds: Collection[int]) -> Flags:
+    found: Flags = np.zeros(len(operation), dtype=np.bool_)
+    for kind in kinds:
+        found |= operation == kind
+    return found
+
+
+def settled(samples: Samples, window: Window, workload: Workload) -> Steady:
+    """The part of the window from which on the load was steady, by the service times of the whole load.
+
+    Looked at are the operations that write, or where there are none those that read. A load without a lead-in is
+    counted, and one of kind ``train`` has no steady state: their windows stay, and nothing is said. The window stays as
+    well, and the load is called unsteady, where no steady part begins in its first half, or where that part has too
+    few operations for a percentile (up to p99) that the whole has.
+    """
+    if workload.kind == "train" or window.begin_ns < _LEAD_IN_NS:
+        return Steady(window, None, True)
+    ok = samples.outcome == Outcome.OK
+    read = ok & _of_kinds(samples.operation, np.flatnonzero(_READS).tolist())
+    wrote = ok & ~read
+    main = wrote if wrote.any() else read
+    start = picked(samples.start_ns, main)
+    cut = warmup.batches(start, picked(samples.end_ns, main) - start)
+    if cut is None:
+        return Steady(window, None, True)
+    means, begins = cut
+    index = warmup.steady_from(means)
+    if index is None:
+        return Steady(window, None, False)
+    warmup_s = int(begins[index] - begins[0]) / 1e9
+    if begins[index] <= window.begin_ns:
+        return Steady(window, warmup_s, True)
+    rest = Window(int(begins[index]), window.end_ns)
+    enough = all(_keeps(picked(samples.scheduled_ns, kind), window, rest) for kind in (wrote, read))
+    return Steady(rest if enough else window, warmup_s, enough)
+
+
+def _keeps(due_ns: I64, window: Window, rest: Window) -> bool:
+    """Whether the rest of a window has enough operations for each percentile up to p99 that the whole has."""
+    before, after = (np.count_nonzero(one.holds(due_ns)) for one in (window, rest))
+    return not any(after < st.MIN_SAMPLES[name] <= before for name in ("p50", "p90", "p95", "p99"))
 
 
 def unfinished(samples: Samples, workload: Workload, concurrency: int, count: int | None) -> int | None:
@@ -74,6 +234,7 @@ def unfinished(samples: Samples, workload: Workload, concurrency: int, count: in
     """
     if workload.kind != "train":
         return None
+    samples = samples.where(samples.outcome != Outcome.SKIPPED)
     began = np.count_nonzero(_is(samples, "create_experiment" if workload.experiments else "create_run"))
     if not began:
         return None
@@ -87,25 +248,6 @@ def unfinished(samples: Samples, workload: Workload, concurrency: int, count: in
 
 def _is(samples: Samples, name: str) -> Flags:
     return np.asarray(samples.operation == OPERATIONS.index(name))
-
-
-def _present(samples: Samples) -> list[str]:
-    return [OPERATIONS[number] for number in np.unique(samples.operation)]
-
-
-def _count(samples: Samples, outcome: Outcome) -> int:
-    return int(np.count_nonzero(samples.outcome == outcome))
-
-
-def _operation(samples: Samples, timed: Samples, name: str) -> Operation:
-    samples, timed = samples.where(_is(samples, name)), timed.where(_is(timed, name))
-    return Operation(
-        ok=_count(samples, Outcome.OK),
-        failed=_count(samples, Outcome.FAIL),
-        unknown=_count(samples, Outcome.INFO),
-        reads=name in READS,
-        latency_ms=Latency(service=percentiles(timed.service_ms), response=percentiles(timed.response_ms)),
-    )
 
 
 _PHASES = {
@@ -122,7 +264,7 @@ def _phases(samples: Samples, workload: Workload) -> dict[str, float]:
     A writer's operations follow one another, so their service times add up. A run one of whose operations did not
     end ok has no time for that phase.
     """
-    if workload.kind != "train" or len(samples) == 0:
+    if len(samples) == 0:
         return {}
     order = np.lexsort((samples.start_ns, samples.writer))
     operation, took = samples.operation[order], samples.service_ms[order]
@@ -145,22 +287,27 @@ def _phases(samples: Samples, workload: Workload) -> dict[str, float]:
     return result
 
 
-def _errors(samples: Samples, retried: Mapping[str, int]) -> dict[str, int]:
+def _errors(samples: Samples, measured: Flags, retried: Mapping[str, int]) -> dict[str, int]:
     """Errors by kind, of every attempt."""
-    counts = np.bincount(samples.error[samples.outcome != Outcome.OK], minlength=1)
+    counts = np.bincount(samples.error[measured & (samples.outcome != Outcome.OK)], minlength=1)
     total = {ErrorKind(kind).label: int(n) for kind, n in enumerate(counts) if n and kind}
     for label, n in retried.items():
         total[label] = total.get(label, 0) + n
     return total
 
 
-def _timeline(samples: Samples, window: Window, workload: Workload) -> list[Second]:
+def _timeline(samples: Samples, taken: _Taken, workload: Workload) -> list[Second]:
     """Metrics stored and lock errors in each second of the window, by the time the operation ended."""
-    inside = samples.where((samples.end_ns >= window.begin_ns) & (samples.end_ns < window.end_ns))
-    second = ((inside.end_ns - window.begin_ns) // 1_000_000_000).astype(np.int64)
-    length = int(np.ceil(window.seconds))
-    good = (inside.outcome == Outcome.OK) & _is(inside, workload.operation)
-    locked = (inside.error >= ErrorKind.SQLITE_BUSY) & (inside.error <= ErrorKind.MYSQL_3572_NOWAIT)
-    metrics = np.bincount(second[good], minlength=length) * workload.metrics_per_operation
-    locks = np.bincount(second[locked], minlength=length)
-    return [Second(metrics=int(m), lock_errors=int(n)) for m, n in zip(metrics, locks, strict=True)]
+    window = taken.window
+    good = taken.ended & taken.ok & _is(samples, workload.operation)
+    locked = taken.ended & (samples.error >= ErrorKind.SQLITE_BUSY) & (samples.error <= ErrorKind.MYSQL_3572_NOWAIT)
+    metrics, locks = (
+        np.bincount(
+            (picked(samples.end_ns, which) - window.begin_ns) // 1_000_000_000, minlength=int(np.ceil(window.seconds))
+        )
+        for which in (good, locked)
+    )
+    return [
+        Second(metrics=int(m) * workload.metrics_per_operation, lock_errors=int(n))
+        for m, n in zip(metrics, locks, strict=True)
+    ]

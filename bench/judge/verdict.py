@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from bench.cell import Cell, Criterion, Verdict
 from bench.errors import ExitCode
-from bench.results import Cell, Criterion, Verdict
 
 _RANK: dict[Verdict, int] = {"pass": 0, "inconclusive": 1, "fail": 2}
 

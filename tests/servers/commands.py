@@ -25,7 +25,7 @@ def scenario(stores: Sequence[str], more: str = "", **values: float) -> str:
     lines = "".join(f"{name} = {value}\n" for name, value in given.items())
     candidates = "".join(f'[candidates.{name}]\nstore = "{name}"\n' for name in stores)
     return (
-        f'# Kept to the letter: żółć\ntitle = "tiny"\nreference = "{stores[0]}"\n{lines}'
+        f'# Kept to the letter: żółć\ntitle = "tiny"\nreference = "{stores[0]}"\ncontrol = ""\n{lines}'
         f"[prefill]\nruns = 5\nmetrics = 50\n{candidates}"
         '[workloads.w]\nkind = "log_metric"\n[[cells]]\nworkload = "w"\nconcurrency = [2]\n'
         f'[[criteria]]\nname = "whole"\nexpression = "integrity == 1"\n{more}'

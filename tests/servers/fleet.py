@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,13 @@ import httpx
 from stores import Park, connected, sql
 
 from bench import ledger, loader, stands
+from bench.cell import Integrity
 from bench.identity import TrialKey, run_name
 from bench.integrity import TABLES, Expected, Tally, read_back
 from bench.job import Job
 from bench.plan import Trial
 from bench.rest import Rest
 from bench.rest_rows import RestRows
-from bench.results import Integrity
 from bench.scenario import CandidateSpec, Prefill, parse_text
 from bench.stand import Access
 from bench.stand_sql import SqlStand
@@ -126,10 +126,12 @@ class Fleet:
         """What a coroutine returns, on the loop of the stands' connections."""
         return self._runner.run(work)
 
-    def trial(self, name: str, kind: str, count: int, start: loader.Loader = loader.start) -> tuple[TrialRecord, Path]:
-        """A trial of two users on this store, and its folder."""
+    def trial(
+        self, name: str, kind: str, count: int | None, start: loader.Loader = loader.start, **changes: Any
+    ) -> tuple[TrialRecord, Path]:
+        """A trial of two users on this store, and its folder; ``changes`` are other fields of `bench.plan.Trial`."""
         number = next(self._numbers)
-        planned = Trial(number, 0, name, "http", kind, USERS, 0.0, 60.0, count, 0, USERS)
+        planned = replace(Trial(number, 0, name, "http", kind, USERS, 0.0, 60.0, count, 0, USERS), **changes)
         setting = Setting(RUN, 1, parse_text(scenario([name]), "fleet.toml"), self.folder, start)
         record = self.run(run_trial(planned, setting, self.stands[name]))
         return record, next((self.folder / "trials").glob(f"{number:04d}-*"))

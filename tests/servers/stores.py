@@ -19,7 +19,8 @@ import pytest
 from bench import loader, servers
 from bench.plan import Overrides
 from bench.results import Results
-from bench.run import Request, new_folder, run
+from bench.run import Request, run
+from bench.run_folder import new_folder
 from bench.scenario import LoadedScenario, parse_text
 from bench.servers import RunningServer, places
 from bench.site import Site
@@ -237,10 +238,14 @@ def carry_out(
     out: Path,
     sites: dict[str, Site] | None = None,
     start: loader.Loader = loader.start,
+    **more: Any,
 ) -> Results:
-    """A whole run of a scenario, given as TOML, on stores given by URL or behind tracking servers."""
+    """A whole run of a scenario, given as TOML, on stores given by URL or behind tracking servers.
+
+    ``more`` is what the request says beside that.
+    """
     loaded = LoadedScenario(name="test", text=text, scenario=parse_text(text, "test.toml"))
-    request = Request(loaded, Overrides(), urls, loaded.scenario.seed, out, keep=False, sites=sites or {})
+    request = Request(loaded, Overrides(), urls, loaded.scenario.seed, out, keep=False, sites=sites or {}, **more)
     folder = new_folder(out, "test", datetime.now(UTC))
     return asyncio.run(run(request, folder, Silent(), start))
 

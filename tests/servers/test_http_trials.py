@@ -1,16 +1,24 @@
 """Whole HTTP trials: Locust's users, a real MLflow server on each store, and the proof through both doors."""
 
 import struct
+import time
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
-from fleet import USERS, Fleet, Kept, counts
+from fleet import USERS, Fleet, Kept, counts, disturbed
 from stores import NAMES, Park, sql
 
-from bench.results import Integrity
+from bench import samples
+from bench.arrivals import due_times
+from bench.cell import Integrity
+from bench.outcome import Outcome
+from bench.plan import Pace, Trial
+from bench.rates import arrivals
 from bench.trial_record import TrialRecord
 
 pytestmark = pytest.mark.servers
@@ -112,6 +120,60 @@ def test_traces(fleet: Fleet, name: str) -> None:
         "start_trace": 6, "log_spans": 6, "search_traces": 4,
     }  # fmt: skip
     assert record.integrity.attempted == 6 * (1 + 3)
+
+
+def due_of(record: TrialRecord, pace: Pace, seconds: float) -> list[int]:
+    """What was due in so many seconds of a fleet's trial, in ns since it began; the seed is that of its round."""
+    planned = Trial(record.number, 0, record.candidate, "http", record.workload, USERS, 0, 1, None, 0, USERS, pace)
+    schedule = arrivals(planned, 1)
+    assert schedule is not None
+    return list(takewhile(lambda due: due < seconds * 1e9, due_times(schedule)))
+
+
+def test_an_open_loop_keeps_its_schedule(fleet: Fleet) -> None:
+    pace = Pace(40.0, arrivals="poisson")
+    record, folder = fleet.trial("postgresql", "log_metric", None, pace=pace, warmup_s=0.5, duration_s=1.5)
+    measured_well(record, folder, "postgresql", "log_metric")
+    taken = samples.load(folder / "samples.parquet")
+    due = due_of(record, pace, 2.0)
+    assert sorted(taken.scheduled_ns.tolist()) == due
+    assert set(taken.writer.tolist()) == {0, 1}
+    assert record.load == "40/s"
+    assert record.schedule is not None
+    assert record.schedule.due == len([one for one in due if one >= 0.5e9])
+    assert (record.schedule.rate, record.schedule.skipped, record.schedule.late) == (40.0, 0, None)
+    assert record.integrity.acknowledged == len(due) + USERS  # and their runs
+
+
+@pytest.mark.slow
+def test_a_server_that_stops_shows_from_the_schedule_and_not_from_the_start(fleet: Fleet) -> None:
+    """For 2 s of 16. Each user has one operation in flight then: of 640 that is less than the percentile sees."""
+
+    def stop(_: object) -> None:
+        server = fleet.stands["postgresql"].server
+        assert server is not None
+        processes = [psutil.Process(pid) for pid in server.pids()]
+        for one in processes:
+            one.suspend()
+        time.sleep(2)
+        for one in processes:
+            one.resume()
+
+    pace = Pace(40.0, arrivals="constant")
+    start = disturbed(stop, after=200)
+    record, folder = fleet.trial("postgresql", "log_metric", None, start, pace=pace, warmup_s=1.0, duration_s=16.0)
+    assert record.error is None
+    taken = samples.load(folder / "samples.parquet")
+    assert sorted(taken.scheduled_ns.tolist()) == due_of(record, pace, 17.0)
+    assert set(taken.outcome.tolist()) == {Outcome.OK}
+    assert int(np.count_nonzero(taken.service_ms > 1000)) <= USERS
+    response, service = record.write_response.p99, record.write_service.p99
+    assert response is not None
+    assert service is not None
+    assert response >= 1000
+    assert service < 500
+    assert record.integrity.checked
+    assert not record.integrity.broken
 
 
 @pytest.mark.slow

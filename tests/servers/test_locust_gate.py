@@ -65,6 +65,35 @@ def test_users_of_a_tracking_server_and_a_criterion_that_fails(start: Start) -> 
     assert cell["ops_ok"] > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("user", ["LogMetricUser", "DirectLogMetricUser"])
+def test_a_rate_makes_an_open_loop(start: Start, user: str) -> None:
+    more = '[[criteria]]\nname = "closed"\nexpression = "ops_unknown != 0"\nloop = "closed"\n'
+    more += '[[criteria]]\nname = "both"\nexpression = "p50_ms <= 5000"\n'
+    locust = start(*HEADLESS[:-1], "6s", "--rate", "40", "--arrivals", "constant", user, text=scenario(more))
+    assert locust.wait() == 0, locust.stderr
+    found = results(locust)
+    assert found["run"]["loop"] == "open"
+    (cell,) = found["cells"]
+    assert (cell["load"], cell["concurrency"]) == ("40/s", 3)
+    assert (cell["schedule"]["arrivals"], cell["schedule"]["rate"]) == ("constant", pytest.approx(40.0))
+    assert cell["schedule"]["skipped"] == 0
+    assert abs(cell["schedule"]["due"] - 40 * cell["seconds"]) <= 1
+    assert [one["name"] for one in found["criteria"]] == ["whole", "both"]
+    assert any("slices" in note for note in found["notes"])
+
+
+@pytest.mark.slow
+def test_a_shape_only_limits_what_an_open_loop_has_in_flight(start: Start) -> None:
+    locust = start(*HEADLESS[:-1], "6s", "--rate", "20", "--shape", "ladder", "LogMetricUser")
+    assert locust.wait() == 0, locust.stderr
+    found = results(locust)
+    assert any("The rate stayed 20/s" in note for note in found["notes"])
+    (cell,) = found["cells"]
+    assert cell["schedule"]["rate"] == pytest.approx(20.0)
+    assert cell["ops_unknown"] == 0  # users that leave were waiting, or ended what they had begun
+
+
 def test_data_that_the_database_drops_ends_with_4(start: Start, park: Park, public_tmp: Path) -> None:
     folder = public_tmp / "dropping"
     folder.mkdir()
@@ -140,12 +169,15 @@ def test_a_signal_before_the_time_keeps_what_was_measured(start: Start, number: 
     assert found["cells"][0]["integrity"]["checked"]
 
 
+WORKERS = ("--processes", "2", "--master-bind-port", "15557", "--master-port", "15557")
+
+
 @pytest.mark.parametrize(
     ("user", "more"),
     [
         pytest.param("DirectLogMetricUser", (), marks=pytest.mark.slow),
         ("LogMetricUser", ()),
-        ("DirectLogMetricUser", ("--processes", "2", "--master-bind-port", "15557", "--master-port", "15557")),
+        pytest.param("DirectLogMetricUser", WORKERS, marks=pytest.mark.slow),
     ],
 )
 def test_killed_it_leaves_nothing(start: Start, user: str, more: tuple[str, ...]) -> None:

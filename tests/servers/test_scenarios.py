@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from commands import Command
 
-from bench.results import Cell, Results, read
+from bench.cell import Cell
+from bench.results import Results, read
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(1500)]
 SERVERS = ("postgresql", "timescaledb", "mysql")

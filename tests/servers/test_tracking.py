@@ -71,6 +71,7 @@ def test_settings_reach_mlflow(park: Park, public_tmp: Path):
         assert info["artifact_uri"].startswith("file:///trackbench/elsewhere/")
 
 
+@pytest.mark.slow
 def test_killed_it_can_be_started_again_on_its_port(park: Park, public_tmp: Path):
     with tracking.start(park.fresh("sqlite", public_tmp).mlflow, ONE) as server:
         pids, port = server.pids(), server.port

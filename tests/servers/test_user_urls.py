@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 from commands import SHORT, Ask, Command, refused, scenario
-from stores import Park, new_run, opened, sql
+from stores import Park, new_run, opened, slow_but, sql
 
 from bench import servers
 from bench.results import read
@@ -91,7 +91,7 @@ def test_the_users_rows_stay_as_they_were(ask: Ask, url: StoreUrl, tmp_path: Pat
         assert not url.password or path.is_dir() or url.password.encode() not in path.read_bytes(), path
 
 
-@pytest.mark.parametrize("name", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("name", slow_but("postgresql"))
 def test_keep_leaves_ours_beside_theirs(ask: Ask, fresh: Callable[[str], StoreUrl], name: str) -> None:
     url = with_data(fresh(name))
     before = {table: len(sql(url, f"SELECT * FROM {table}")) for table in ("runs", "metrics", "params")}
@@ -106,7 +106,7 @@ def test_keep_leaves_ours_beside_theirs(ask: Ask, fresh: Callable[[str], StoreUr
     assert {table: len(sql(url, f"SELECT * FROM {table}")) for table in before} == after
 
 
-@pytest.mark.parametrize("name", ["sqlite", "timescaledb"])
+@pytest.mark.parametrize("name", slow_but("sqlite"))
 def test_an_empty_database_gets_the_schema(ask: Ask, park: Park, tmp_path: Path, name: str) -> None:
     url = park.empty(name, tmp_path)
     code, _, err = ask("--store", given(name, url), text=scenario([name], **SHORT))

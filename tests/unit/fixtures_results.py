@@ -2,8 +2,7 @@
 
 import random
 
-from bench.results import (
-    Candidate,
+from bench.cell import (
     Cell,
     Criterion,
     Generator,
@@ -12,11 +11,10 @@ from bench.results import (
     Latency,
     Operation,
     Percentiles,
-    Results,
-    Run,
     TimelinePoint,
     Verdict,
 )
+from bench.results import Candidate, Results, Run
 
 STORES = {
     "sqlite": ("SQLite 3.45.1", 168.0, 9.0, 1480.0),

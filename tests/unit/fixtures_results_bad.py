@@ -2,8 +2,10 @@
 
 from fixtures_results import Changes, realistic
 from fixtures_results_http import migration, served_only, theirs
+from fixtures_results_open import at_one_rate, capacities, comparisons, control, opened_run
 
-from bench.results import Generator, Integrity, Latency, Operation, Percentiles, Results
+from bench.cell import Generator, Integrity, Latency, Operation, Percentiles
+from bench.results import Mark, Results
 
 NOTHING = Percentiles()
 HOSTILE = "<script>alert('x')</script>|`$x^2$`\x1b[31m"
@@ -146,6 +148,48 @@ def hostile() -> Results:
     )
 
 
+def hostile_open() -> Results:
+    """The same of open loops and what is told of them."""
+    full = opened_run()
+    named: Changes = {"candidate": HOSTILE, "workload": HOSTILE}
+    compared = [each.model_copy(update=named | {"reason": HOSTILE, "field": HOSTILE}) for each in comparisons()]
+    found = control()
+    paced: Changes = named | {"load": HOSTILE}
+    return full.model_copy(
+        update={
+            "cells": [each.model_copy(update=paced if each.schedule else named) for each in full.cells[3::4]],
+            "comparisons": compared,
+            "control": found.model_copy(update=named | {"load": HOSTILE, "comparisons": compared[:2]}),
+            "capacities": [
+                each.model_copy(
+                    update=named | {"objective": HOSTILE, "holds_load": HOSTILE, "reason": HOSTILE, "holds": 1.0}
+                )
+                for each in capacities()[:1]
+            ],
+            "marks": [Mark(kind="noisy", text=HOSTILE)],
+        }
+    )
+
+
+def unpaced() -> Results:
+    """Open loops of which nothing was measured, and comparisons and capacities without a figure."""
+    full = opened_run()
+    empty: Changes = {"ratio": None, "interval": None, "p": None, "ours": None, "theirs": None, "outcome": "unknown"}
+    silent = Latency(service=NOTHING, response=NOTHING)
+    unknown: Changes = {"holds": None, "holds_load": None, "breaks": None, "breaks_load": None, "maximum": None}
+    return full.model_copy(
+        update={
+            "cells": [
+                each.model_copy(update={"latency_ms": silent, "ops_per_s": None, "schedule": None, "per_round": {}})
+                for each in full.cells
+            ],
+            "comparisons": [each.model_copy(update=empty) for each in full.comparisons],
+            "control": control().model_copy(update={"comparisons": []}),
+            "capacities": [each.model_copy(update=unknown) for each in full.capacities],
+        }
+    )
+
+
 def reads_only() -> Results:
     """One candidate beside the reference, a workload that only reads, too few samples for any tail."""
     full = realistic()
@@ -175,6 +219,10 @@ EVERY = {
     "unmeasured": unmeasured,
     "broken": broken,
     "hostile": hostile,
+    "hostile_open": hostile_open,
+    "unpaced": unpaced,
+    "opened_run": opened_run,
+    "at_one_rate": at_one_rate,
     "reads_only": reads_only,
     "migration": migration,
     "served_only": served_only,

@@ -5,7 +5,8 @@ from operator import eq, ge, gt, le, lt
 
 from fixtures_results import ROUNDS, STORES, Changes, candidate, cell, criterion, latency, realistic
 
-from bench.results import Availability, Candidate, Cell, Criterion, Operation, Probe, Results
+from bench.cell import Availability, Cell, Criterion, Operation, Probe
+from bench.results import Candidate, Results
 
 PUBLISHED = "102.2 metrics/s, MLflow 2.9.2 on TimescaleDB"
 SERVED = {  # metrics/s, p50, p99, ms of one experiment alone

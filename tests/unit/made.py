@@ -1,17 +1,7 @@
 """Results in which all is well, to be changed one field at a time."""
 
-from bench.results import (
-    Cell,
-    Criterion,
-    Generator,
-    Integrity,
-    Latency,
-    Operation,
-    Percentiles,
-    Results,
-    Run,
-    TimelinePoint,
-)
+from bench.cell import Cell, Criterion, Generator, Integrity, Latency, Operation, Percentiles, TimelinePoint
+from bench.results import Results, Run
 
 PERCENTILES = Percentiles(p50=1.0, p90=2.0, p95=3.0, p99=4.0, p999=None, max=9.0, n=1000)
 LATENCIES = Latency(service=PERCENTILES, response=PERCENTILES)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from bench.availability import KINDS, Answer, Prober, figures
-from bench.results import Availability
+from bench.cell import Availability
 from bench.site import Site
 
 MS = 1_000_000

@@ -3,10 +3,10 @@
 import pytest
 from made import LATENCIES, a_cell
 
+from bench.cell import Availability, Cell, Generator, Integrity, Operation, Percentiles, Probe, Schedule
 from bench.judge.cells import cell_of, per_round, sum_integrity
 from bench.judge.fields import ROUND_FIELDS
 from bench.judge.statistics import log_interval
-from bench.results import Availability, Cell, Generator, Integrity, Operation, Percentiles, Probe
 from bench.trial_record import Second, TrialRecord
 
 GOOD = Integrity(checked=True, attempted=10, acknowledged=9, stored=9, recovered=1, invariants={"a": 0})
@@ -252,6 +252,65 @@ def test_rounds_that_were_lost_are_told() -> None:
 def test_lost_parts_of_the_generator_are_summed() -> None:
     found = cell({"generator": Generator(lost_parts=1)}, {}, {"generator": Generator(lost_parts=2)})
     assert found.generator.lost_parts == 3
+
+
+def a_schedule(rate: float, due: int, skipped: int, late: int | None, lag: float | None) -> dict[str, object]:
+    return {
+        "schedule": Schedule(
+            arrivals="poisson", rate=rate, share=0.8, due=due, late=late, skipped=skipped, limit_ms=50.0,
+            lag_ms=at(lag), own_lag_ms=Percentiles(p50=0.0, max=lag, n=300),
+        ),
+        "load": "80 %",
+    }  # fmt: skip
+
+
+def test_arrivals_are_summed_over_the_rounds() -> None:
+    found = cell(a_schedule(100.0, 200, 5, 7, 1.0), a_schedule(400.0, 800, 1, 0, 4.0))
+    assert found.load == "80 %"
+    assert found.schedule is not None
+    assert (found.schedule.arrivals, found.schedule.share, found.schedule.limit_ms) == ("poisson", 0.8, 50.0)
+    assert found.schedule.rate == pytest.approx(200.0)
+    assert (found.schedule.due, found.schedule.skipped, found.schedule.late) == (1000, 6, 7)
+    assert (found.schedule.lag_ms.p99, found.schedule.lag_ms.max, found.schedule.lag_ms.n) == (
+        pytest.approx(2.0), 8.0, 800,
+    )  # fmt: skip
+    assert (found.schedule.own_lag_ms.p50, found.schedule.own_lag_ms.p99, found.schedule.own_lag_ms.max) == (
+        0.0, None, 4.0,
+    )  # fmt: skip
+
+
+def test_without_a_limit_nothing_is_late() -> None:
+    found = cell(a_schedule(100.0, 200, 5, None, 1.0), a_schedule(100.0, 200, 5, None, 1.0)).schedule
+    assert found is not None
+    assert found.late is None
+
+
+def test_a_round_that_was_lost_has_no_schedule() -> None:
+    found = cell(a_schedule(100.0, 200, 5, 7, 1.0), {"error": "gone", "load": "80 %"}).schedule
+    assert found is not None
+    assert (found.rate, found.due) == (pytest.approx(100.0), 200)
+    assert cell({"error": "gone", "load": "80 %"}).schedule is None
+    assert cell({"error": "gone", "load": "80 %"}).load == "80 %"
+    assert cell({}, {}).schedule is None
+    assert cell({}, {}).load == "closed"
+
+
+def test_the_longest_warm_up_is_told_and_rounds_that_were_not_steady() -> None:
+    found = cell({"warmup_s": 0.5}, {"warmup_s": 2.5}, {"warmup_s": None, "steady": False}, {"steady": False})
+    assert (found.warmup_s, found.unsteady) == (2.5, 2)
+    assert (cell({}, {}).warmup_s, cell({}, {}).unsteady) == (None, 0)
+    assert cell({"warmup_s": 0.5}, {"warmup_s": 9.0, "steady": False, "error": "gone"}).warmup_s == 0.5
+    assert cell({"warmup_s": 0.5}, {"steady": False, "error": "gone"}).unsteady == 0
+
+
+def test_intervals_within_rounds_stand_in_the_order_of_the_rounds() -> None:
+    found = cell(
+        {"within": {"ops_per_s": (9.0, 11.0), "p50_ms": (1.0, 2.0)}},
+        {},
+        {"within": {"ops_per_s": (19.0, 21.0), "p50_ms": None}},
+    )
+    assert found.within == {"ops_per_s": [(9.0, 11.0), None, (19.0, 21.0)], "p50_ms": [(1.0, 2.0), None, None]}
+    assert cell({}, {}).within == {}
 
 
 def test_facts_are_those_of_the_candidate() -> None:

@@ -3,8 +3,9 @@
 import pytest
 from made import LATENCIES, a_result
 
+from bench.cell import Criterion, Integrity, Operation, Percentiles
 from bench.conclusion import judge_records
-from bench.results import Candidate, Criterion, Integrity, Operation, Percentiles, Results
+from bench.results import Candidate, Results
 from bench.scenario import Scenario, parse_text
 from bench.trial_record import TrialRecord
 

@@ -5,14 +5,14 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made import a_cell
+from made import PERCENTILES, a_cell
 
+from bench.cell import Availability, Cell, Criterion, Generator, Integrity, Operation, Probe, Schedule
 from bench.errors import BadInput
-from bench.judge.criteria import Expression, Rule, judge, parse
+from bench.judge.criteria import Expression, Other, Rule, judge, parse, percent
 from bench.judge.fields import COUNT_FIELDS, FIELDS, REFEREE_FIELDS, ROUND_FIELDS, unit_of
-from bench.judge.statistics import log_interval
+from bench.judge.statistics import log_interval, spread, unpaired
 from bench.outcome import ErrorKind
-from bench.results import Availability, Cell, Criterion, Generator, Integrity, Operation, Probe
 
 OPERATORS = ("<=", ">=", "<", ">", "==", "!=")
 blanks = st.sampled_from(["", " ", "  ", "\t"])
@@ -20,11 +20,21 @@ numbers = st.integers(0, 10**6).map(str) | st.floats(0, 1e9).map(repr) | st.samp
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from(FIELDS), st.sampled_from(OPERATORS), numbers, blanks, st.integers(0, 2))
-def test_a_valid_expression_is_what_it_says(field: str, sign: str, number: str, blank: str, form: int) -> None:
-    target = (number, f"{number}{blank}*{blank}reference", "reference")[form]
+@given(
+    st.sampled_from(FIELDS),
+    st.sampled_from(OPERATORS),
+    numbers,
+    blanks,
+    st.integers(0, 2),
+    st.sampled_from(["reference", "baseline"]),
+)
+def test_a_valid_expression_is_what_it_says(
+    field: str, sign: str, number: str, blank: str, form: int, other: Other
+) -> None:
+    target = (number, f"{number}{blank}*{blank}{other}", other)[form]
     found = parse(f"{blank}{field}{blank}{sign}{blank}{target}{blank}")
-    assert found == Expression(field, sign, 1.0 if form == 2 else float(number), form > 0)
+    assert found == Expression(field, sign, 1.0 if form == 2 else float(number), other if form > 0 else "")
+    assert found.uses_reference == (form > 0 and other == "reference")
 
 
 @pytest.mark.parametrize(
@@ -33,6 +43,7 @@ def test_a_valid_expression_is_what_it_says(field: str, sign: str, number: str, 
         "", " ", "p99_ms", "p99_ms <=", "<= 5", "p99_ms 5", "p99_ms = 5", "p99_ms =< 5", "p99_ms <= -5",
         "p99_ms <= 5 ms", "p99_ms <= 1,000", "p99_ms <= .5", "p99_ms <= 5.", "p99_ms <= nan", "p99_ms <= inf",
         "p99_ms <= 0x10",
+        "p99_ms <= 2 baseline", "p99_ms <= baselines", "p99_ms <= reference * baseline",
         "p99_ms <= reference * 2", "p99_ms <= 2 reference", "p99_ms <= 2 * references", "p99_ms <= 2 * sqlite",
         "5 <= p99_ms", "1 <= p99_ms <= 5", "p99_ms <= 5 and p50_ms <= 5", "p99_ms <= 5; import os", "p99_ms <= p95_ms",
         "P99_MS <= 5", "__import__('os')", "__import__('os').system('id') <= 5", "().__class__ <= 5", "p99_ms <= 5\n;6",
@@ -87,6 +98,9 @@ def test_counts_are_exact(sign: str, below: str, same: str, above: str) -> None:
 
 
 AVAILABLE = Availability(share=0.75, n=8, health=Probe(ok=8, n=8, p95_ms=1.0), search=Probe(ok=6, n=8, p95_ms=9.0))
+SCHEDULE = Schedule(
+    arrivals="poisson", rate=150.0, due=300, late=7, skipped=3, limit_ms=9.0, lag_ms=PERCENTILES, own_lag_ms=PERCENTILES
+)
 COUNTS: dict[str, tuple[dict[str, object], float]] = {
     "lock_errors": ({"lock_errors": 3}, 3.0),
     "deadlocks": ({"deadlocks": 3}, 3.0),
@@ -109,6 +123,11 @@ COUNTS: dict[str, tuple[dict[str, object], float]] = {
     "schema_current": ({"facts": {"schema_current": 1.0}}, 1.0),
     "generator.cpu_share": ({"generator": Generator(cpu_share=0.5)}, 0.5),
     "generator.loop_lag_p99_ms": ({"generator": Generator(loop_lag_p99_ms=7.0)}, 7.0),
+    "schedule.rate": ({"schedule": SCHEDULE}, 150.0),
+    "schedule.skipped": ({"schedule": SCHEDULE}, 3.0),
+    "schedule.skipped_share": ({"schedule": SCHEDULE}, 0.01),
+    "schedule.late": ({"schedule": SCHEDULE}, 7.0),
+    "schedule.lag_p99_ms": ({"schedule": SCHEDULE}, 4.0),
     **{f"errors.{kind.label}": ({"errors": {kind.label: 3, "none of it": 9}}, 3.0) for kind in ErrorKind if kind},
     **{f"referee.{name}": ({"referee": {name: 3.0}}, 3.0) for name in REFEREE_FIELDS},
 }
@@ -281,3 +300,57 @@ def test_a_percentile_proves_nothing_where_more_failed_than_lie_above_it(failed:
     timed = {"log_metric": NEVER_OK.model_copy(update={"ok": 1000 - failed, "failed": failed})}
     cell = a_cell(operations=timed, ops_ok=1000 - failed, ops_failed=failed, per_round={"p99_ms": [1.0, 1.1]})
     assert judge(Rule("tail", "p99_ms <= 500", True), cell, None).outcome == outcome
+
+
+def test_the_noise_and_the_level_are_told_with_the_verdict() -> None:
+    found = judged("p99_ms <= 110", rounds(*STEADY))
+    assert (found.confidence, found.noise) == (0.90, spread(STEADY))
+    assert found.reason == "90 % interval: 98.2 to 102 over 4 rounds, noise between rounds 2 %"
+    assert found.load == "closed"
+    ratio = judged("p99_ms <= 1.2 * reference", rounds(*STEADY), rounds(*NOISY))
+    assert ratio.noise == spread([ours / theirs for ours, theirs in zip(STEADY, NOISY, strict=True)])
+    assert "90 % interval of the ratio to the reference: " in ratio.reason
+    assert "noise between rounds 42 %" in ratio.reason
+    count = judged("lock_errors == 0", rounds(*STEADY))
+    assert (count.noise, count.confidence) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.0, "0 %"), (0.004, "0.4 %"), (0.056, "6 %"), (1.2, "120 %"), (0.0099, "1.0 %")]
+)
+def test_a_share_for_people(share: float, text: str) -> None:
+    assert percent(share) == text
+
+
+def against_baseline(expression: str, cell: Cell, baseline: Cell | None) -> Criterion:
+    return judge(Rule("a rule", expression, True), cell, a_cell(), (), baseline)
+
+
+def test_against_a_baseline_the_interval_is_unpaired() -> None:
+    ours, theirs = [102.0, 98.0, 101.0, 99.0, 100.0, 103.0], [100.0, 101.0, 99.0, 98.0, 102.0, 100.0]
+    found = against_baseline("p99_ms <= 1.2 * baseline", rounds(*ours), rounds(*theirs))
+    expected = unpaired(ours, theirs, 0.90)
+    assert expected is not None
+    assert found.outcome == "pass"
+    assert f"90 % interval of the ratio to the baseline: {expected.low:.3g} to {expected.high:.3g}" in found.reason
+    assert found.target.startswith("<= 1.2 x baseline = ")
+    slower = [value * 1.5 for value in ours]
+    assert against_baseline("p99_ms <= 1.2 * baseline", rounds(*slower), rounds(*theirs)).outcome == "fail"
+    assert against_baseline("p99_ms <= baseline", rounds(*ours), rounds(*theirs)).outcome == "inconclusive"
+    assert against_baseline("lock_errors <= 2 * baseline", a_cell(lock_errors=9), a_cell(lock_errors=4)).limit == 8.0
+
+
+def test_a_baseline_that_was_too_noisy_is_not_mended_by_more_rounds_of_ours() -> None:
+    found = against_baseline("p99_ms <= 1.05 * baseline", rounds(*STEADY), rounds(*NOISY, *NOISY))
+    assert (found.outcome, found.rounds_needed) == ("inconclusive", None)
+    assert "more rounds will not decide it" in found.reason
+
+
+@pytest.mark.parametrize("field", ["p99_ms", "lock_errors"])
+def test_without_a_baseline_it_is_inconclusive(field: str) -> None:
+    found = against_baseline(f"{field} <= 2 * baseline", rounds(*STEADY), None)
+    assert (found.outcome, found.limit, found.reason) == ("inconclusive", None, "no baseline run has this cell")
+    empty = against_baseline(f"{field} <= 2 * baseline", rounds(*STEADY), NOTHING)
+    assert empty.reason == "the baseline has no value to compare with"
+    few = against_baseline("p99_ms <= 2 * baseline", rounds(*STEADY), rounds(1.0, 1.0))
+    assert few.reason == "2 rounds of the baseline are too few for an interval"

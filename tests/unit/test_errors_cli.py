@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import a_result
 
-from bench import cli
+from bench import cli, signals
 from bench.environment import command_line, hide_password
 from bench.errors import BadInput, ExitCode
 
@@ -64,6 +64,11 @@ BAD = {
     "malformed URL": (["run", "quick", "--store", f"mysql=mysql:/u:{SECRET}@h/d"], ["mysql+pymysql://"]),
     "URL of no database": (["run", "quick", "--store", f"mysql=mysql://u:{SECRET}@h"], ["names no database"]),
     "URL of another family": (["run", "quick", "--store", f"mysql=postgresql://u:{SECRET}@h/d"], ["postgresql URL"]),
+    "tracking store of no kind": (["run", "quick", "--track", f"oracle://u:{SECRET}@h/d"], ["oracle", "sqlite:///"]),
+    "history without a store": (["history"], ["--track"]),
+    "budget of no time": (["run", "quick", "--until-decided", "--budget", "0"], ["--budget", "0"]),
+    "comparison with nothing": (["compare", "/nonexistent/run", "/nonexistent/run"], ["/nonexistent/run"]),
+    "calibrating in no rounds": (["calibrate", "--rounds", "0"], ["--rounds", "0"]),
     "URL without a name": (["run", "quick", "--store", f"postgresql://u:{SECRET}@h/d"], ["--store", "NAME"]),
     "variable not set": (["run", "quick", "--store", "mysql=env:TRACKBENCH_NO_SUCH"], ["TRACKBENCH_NO_SUCH"]),
     "concurrency 0": (["run", "quick", "--concurrency", "0"], ["--concurrency 0", "between 1 and 1000"]),
@@ -143,8 +148,8 @@ def test_help_is_no_error(arguments: list[str], trackbench: Call) -> None:
         (BadInput("mend it"), 2),
         (click.UsageError("mend it"), 2),
         (click.FileError("f", "mend it"), 2),
-        (cli._Interrupted(ExitCode.INTERRUPTED), 130),
-        (cli._Interrupted(ExitCode.TERMINATED), 143),
+        (signals.Interrupted(ExitCode.INTERRUPTED), 130),
+        (signals.Interrupted(ExitCode.TERMINATED), 143),
         (click.Abort(), 130),
         (KeyboardInterrupt(), 130),
         *[(SystemExit(n), n) for n in (0, 1, 3, 4)],

@@ -3,15 +3,31 @@
 import pytest
 from made import LATENCIES, a_cell
 
+from bench.cell import (
+    Availability,
+    Cell,
+    Criterion,
+    Generator,
+    Integrity,
+    Operation,
+    Percentiles,
+    Probe,
+    Schedule,
+)
 from bench.judge.criteria import Rule, judge
 from bench.judge.fields import COUNT_FIELDS, FIELDS, INTEGRITY_FIELDS, PHASES, ROUND_FIELDS, why_missing
 from bench.judge.verdict import exit_code, of_candidate
 from bench.outcome import ErrorKind
-from bench.results import Availability, Cell, Criterion, Generator, Integrity, Operation, Probe
 
 STEADY = [100.0, 102.0, 98.0, 101.0]
 AVAILABLE = Availability(share=1.0, n=8, health=Probe(ok=8, n=8, p95_ms=1.0), search=Probe(ok=8, n=8, p95_ms=9.0))
+SCHEDULE = Schedule(
+    arrivals="poisson", rate=150.0, due=1000, late=1, skipped=0, limit_ms=50.0,
+    lag_ms=LATENCIES.response, own_lag_ms=LATENCIES.response,
+)  # fmt: skip
 WHOLE = {
+    "load": "150/s",
+    "schedule": SCHEDULE,
     "server_errors": {},
     "first_attempt_rate": 1.0,
     "availability": AVAILABLE,
@@ -154,7 +170,70 @@ def test_a_phase_is_one_of_writes_where_reads_never_ended_ok() -> None:
     assert judged("read.p95_ms < 110", cell).outcome == "inconclusive"
 
 
+SCHEDULE_FIELDS = [field for field in COUNT_FIELDS if field.startswith("schedule.")]
+CLOSED_LOOP = {"schedule": None, "load": "closed"}
+
+
+@pytest.mark.parametrize("field", SCHEDULE_FIELDS)
+def test_only_an_open_loop_has_a_schedule(field: str) -> None:
+    nothing_ok = {"ops_ok": 0, "ops_failed": 0, "ops_unknown": 0, "operations": {}}
+    for cell in (whole(**CLOSED_LOOP), whole(**CLOSED_LOOP, **nothing_ok)):
+        found = judged(f"{field} <= 1e9", cell)
+        assert (found.outcome, found.reason) == ("inconclusive", "a closed loop has no schedule")
+    assert judged(f"{field} <= 1e9", whole(schedule=None)).reason == "no round of it was measured"
+
+
+def test_arrivals_are_counted_even_where_none_was_sent() -> None:
+    silent = whole(
+        ops_ok=0, ops_failed=0, ops_unknown=0, operations={}, schedule=SCHEDULE.model_copy(update={"skipped": 1000})
+    )
+    assert judged("schedule.skipped == 0", silent).measured == 1000.0
+    assert judged("schedule.skipped_share <= 0.01", silent).outcome == "fail"
+    assert judged("schedule.skipped_share <= 1", silent).outcome == "inconclusive"  # nothing ended ok
+    assert judged("p99_ms <= 500", silent.model_copy(update={"per_round": {}})).outcome == "inconclusive"
+
+
+def test_units_of_a_schedule() -> None:
+    assert [judged(f"{field} >= 0", whole()).unit for field in SCHEDULE_FIELDS] == ["/s", "", "", "", "ms"]
+
+
+@pytest.mark.parametrize(
+    ("field", "skipped", "outcome"),
+    [
+        ("p99_ms", 10, "pass"),
+        ("p99_ms", 11, "inconclusive"),
+        ("p95_ms", 11, "pass"),
+        ("p50_ms", 501, "inconclusive"),
+        ("p999_ms", 2, "inconclusive"),
+        ("read.p95_ms", 51, "inconclusive"),
+        ("ops_per_s", 900, "pass"),
+    ],
+)
+def test_a_percentile_is_nothing_if_more_was_skipped_than_lies_above_it(field: str, skipped: int, outcome: str) -> None:
+    cell = whole(schedule=SCHEDULE.model_copy(update={"skipped": skipped}))
+    found = judged(f"{field} <= 500", cell)
+    assert found.outcome == outcome
+    assert ("were skipped or did not end ok" in found.reason) == (outcome == "inconclusive")
+
+
+def test_what_was_skipped_and_what_failed_add_up() -> None:
+    operations = {"log_metric": Operation(ok=994, failed=6, unknown=0, reads=False, latency_ms=LATENCIES)}
+    few = SCHEDULE.model_copy(update={"skipped": 6})
+    assert judged("p99_ms <= 500", whole(operations=operations)).outcome == "pass"
+    assert judged("p99_ms <= 500", whole(schedule=few)).outcome == "pass"
+    both = judged("p99_ms <= 500", whole(operations=operations, schedule=few))
+    assert (both.outcome, both.reason[:4]) == ("inconclusive", "1.2%")
+
+
+def test_what_fails_stays_failed_however_much_was_skipped() -> None:
+    cell = whole(schedule=SCHEDULE.model_copy(update={"skipped": 900}))
+    assert judged("p99_ms <= 50", cell).outcome == "fail"
+
+
 REASONS = {
+    "schedule.late": ({"schedule": SCHEDULE.model_copy(update={"late": None})}, "no limit"),
+    "schedule.skipped_share": ({"schedule": SCHEDULE.model_copy(update={"due": 0})}, "nothing was due"),
+    "schedule.lag_p99_ms": ({"schedule": SCHEDULE.model_copy(update={"lag_ms": Percentiles(p50=1.0, n=50)})}, "n too"),
     "integrity": ({"integrity": Integrity(checked=False)}, "not read back"),
     "lost": ({"integrity_rest": UNCHECKED}, "the server was gone"),
     "referee.deadlocks": ({"referee": {}}, "no such counter"),
@@ -177,7 +256,7 @@ def test_why_a_field_is_missing_is_said(field: str) -> None:
     assert words in found.reason == why_missing(field, cell)
 
 
-@pytest.mark.parametrize("field", sorted({*ROUND_FIELDS, *COUNT_FIELDS} - {*INTEGRITY_FIELDS}))
+@pytest.mark.parametrize("field", sorted({*ROUND_FIELDS, *COUNT_FIELDS} - {*INTEGRITY_FIELDS, *SCHEDULE_FIELDS}))
 def test_where_nothing_ended_ok_that_is_the_reason(field: str) -> None:
     cell = a_cell(ops_ok=0, ops_failed=0, ops_unknown=0, per_round={}, operations={}, generator=Generator(), facts={})
     assert "no operation ended ok" in judged(f"{field} <= 1e9", cell).reason

@@ -108,6 +108,114 @@ print(json.dumps([users, errors, load.faults]))
     assert faults == ["no writer is left for another LogMetricUser: there is room for 2 here"]  # less than was asked
 
 
+_OPEN = """
+from time import perf_counter_ns
+from gevent.event import Event
+from bench.arrivals import Arrivals
+"""
+
+
+def test_in_an_open_loop_users_take_what_is_due_and_locust_is_told_from_when(tmp_path: Path) -> None:
+    script = (
+        _OPEN
+        + """
+go_on = Event()
+def held(number, path):
+    if number == 0:
+        go_on.wait()
+    return answer()
+
+server, runner, load = prepared(LogMetricUser, held, arrivals=Arrivals("constant", 100, 0))
+epoch = perf_counter_ns()
+attach(runner.environment, load)
+runner.start(1, 10)
+load.begin(epoch, epoch + 400_000_000)
+gevent.get_hub().loop.update_now()  # it last looked at the clock before the imports
+gevent.spawn_later(0.3, go_on.set)
+while load.users or not load.ready:
+    load.seated.clear()
+    load.seated.wait()
+entry = runner.stats.get("log_metric", "POST")
+runner.quit()
+load.stop()
+load.close()
+print(json.dumps([entry.num_requests, entry.max_response_time, entry.get_response_time_percentile(0.5), load.faults]))
+"""
+    )
+    requests, longest, median, faults = run(tmp_path, script)
+    assert requests == 40
+    assert longest >= 300
+    assert median >= 90  # 30 of 40 waited for the first answer, 10 ms each less than the one before
+    assert faults == []
+
+
+def test_locust_stops_users_that_wait_for_an_arrival_at_once_and_the_others_after_their_operation(
+    tmp_path: Path,
+) -> None:
+    script = (
+        _OPEN
+        + """
+server, runner, load = prepared(LogMetricUser, block=3, writers=3, run_ids=("",) * 3,
+                                arrivals=Arrivals("constant", 0.01, 0))
+runner.environment.stop_timeout = 50
+attach(runner.environment, load)
+runner.start(3, 100)
+load.begin(perf_counter_ns(), None)
+server.reached.wait()
+gevent.sleep(0)
+runner.start(1, 100)  # two have to go
+runner.spawning_greenlet.join()
+left = load.users
+runner.start(2, 100)  # and one comes back
+runner.spawning_greenlet.join()
+back = load.users
+runner.quit()
+load.stop()
+load.close()
+print(json.dumps([left, back, load.users, runner.stats.total.num_requests, len(server.paths)]))
+"""
+    )
+    assert run(tmp_path, script) == [1, 2, 0, 1, 1]
+
+
+def test_users_killed_by_locust_lose_no_arrival(tmp_path: Path) -> None:
+    script = (
+        _OPEN
+        + """
+from itertools import takewhile
+from bench.arrivals import due_times
+from bench.samples import FIELDS
+import numpy as np
+arrivals = Arrivals("poisson", 2000, 5)
+server, runner, load = prepared(LogMetricUser, block=4, writers=4, run_ids=("",) * 4, arrivals=arrivals)
+runner.environment.stop_timeout = 0  # no mercy
+attach(runner.environment, load)
+epoch = perf_counter_ns()
+runner.start(4, 1000)
+load.begin(epoch, None)
+for users in (1, 4, 2, 4, 0, 3):
+    gevent.sleep(0.05)
+    runner.start(users, 1000)
+    runner.spawning_greenlet.join()
+gevent.sleep(0.05)
+closing = perf_counter_ns()
+load.stop()
+runner.quit()
+load.close()
+words = np.fromfile(load.job.samples, dtype=np.int64).reshape(-1, FIELDS)
+expected = [epoch + due for due in takewhile(lambda due: epoch + due < closing, due_times(arrivals))]
+outcomes = np.unique(words[:, 3] >> 8 & 0xFF).tolist()
+found = sorted(words[:, 0].tolist())
+print(json.dumps([found[:len(expected)] == expected, len(found) - len(expected), load.users, outcomes]))
+"""
+    )
+    same, more, users, outcomes = run(tmp_path, script)
+    assert same
+    assert 0 <= more <= 2  # due between the two clock readings
+    assert users == 0
+    assert set(outcomes) <= {2, 4, 5}  # ok, unknown where it was killed, skipped
+
+
 def test_a_writer_that_breaks_down_is_a_fault_and_ends_the_load(tmp_path: Path) -> None:
     script = """
 server, runner, load = prepared(LogMetricUser)

@@ -33,6 +33,20 @@ def test_nothing_given_is_a_private_sqlite_and_the_gate() -> None:
     options = read()
     assert (options.store, options.url, options.tracking_url, options.scenario) == ("sqlite", None, None, "ci")
     assert (options.warmup_s, options.seed, options.out) == (None, None, "results")
+    assert (options.rate, options.arrivals) == (None, "poisson")  # a closed loop
+
+
+def test_a_rate_makes_an_open_loop() -> None:
+    options = read("--rate", "150", "--arrivals", "constant")
+    assert (options.rate, options.arrivals) == (150.0, "constant")
+    assert read("--rate", "0.5").rate == 0.5
+
+
+@pytest.mark.parametrize("words", [("--rate", "0"), ("--rate", "-1"), ("--rate", "nan"), ("--rate", "fast")])
+def test_a_rate_that_is_none_is_refused(words: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed(*words)
+    assert "must be a number from 0.01 to 1000000" in capsys.readouterr().err
 
 
 def test_passwords_never_stand_in_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +86,8 @@ FORM = {
     "scenario": ("nothing", "no scenario"),
     "warmup": ("soon", "must be a number"),
     "seed": ("-1", "must be a number"),
+    "rate": ("0", "must be a number from 0.01"),
+    "arrivals": ("daily", "use one of constant, poisson"),
 }
 
 

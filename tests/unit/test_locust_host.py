@@ -7,10 +7,12 @@ import pytest
 from bench import scenario
 from bench.errors import BadInput
 from bench.host import Order, one_cell, request_of
+from bench.plan import Overrides, Pace, plan
 
 TEXT = """
 title = "t"
 reference = "sqlite"
+baseline = "an earlier run"
 [prefill]
 runs = 2
 metrics = 20
@@ -43,6 +45,14 @@ name = "against the reference"
 expression = "p99_ms <= 2 * reference"
 workload = "one"
 [[criteria]]
+name = "against a baseline"
+expression = "p99_ms <= 2 * baseline"
+[[criteria]]
+name = "of closed loops"
+expression = "ops_per_s >= 5"
+workload = "one"
+loop = "closed"
+[[criteria]]
 name = "of reads"
 expression = "p95_ms <= 5"
 workload = "other"
@@ -65,8 +75,33 @@ def test_one_cell_of_the_candidate_on_that_store() -> None:
     assert reduced.reference is None
     (cell,) = reduced.cells
     assert (cell.workload, cell.driver, cell.concurrency, cell.warmup_s) == ("one", "http", [7], None)
-    assert [(one.name, one.concurrency) for one in reduced.criteria] == [("of all", None), ("at fifty", None)]
-    assert notes == ("Not judged, since the reference did not run: against the reference.",)
+    names = ["of all", "at fifty", "of closed loops"]
+    assert [(one.name, one.concurrency) for one in reduced.criteria] == [(name, None) for name in names]
+    assert notes == (
+        "Not judged, since the reference did not run: against the reference.",
+        "Not judged, since it needs a baseline run: against a baseline.",
+    )
+
+
+def test_a_rate_makes_an_open_loop_of_the_only_trial() -> None:
+    order = replace(ORDER, rate=150.0, arrivals="constant")
+    reduced, _ = one_cell(LOADED, order)
+    assert [one.name for one in reduced.criteria] == ["of all", "at fifty"]
+    (trial,) = plan(reduced, Overrides(duration_s=float("inf"), identities=20))
+    assert trial.load == "150/s"
+    assert trial.pace == Pace(150.0, None, "own", "constant", None)
+    assert plan(one_cell(LOADED, ORDER)[0], Overrides())[0].pace is None
+
+
+def test_what_is_compared_with_others_in_the_scenario_stands_alone_here() -> None:
+    """An A/A control needs a second trial, and lockstep a closed loop."""
+    text = TEXT.replace('reference = "sqlite"', 'reference = "sqlite"\ncontrol = "fast"').replace(
+        '[workloads.one]\nkind = "log_metric"', '[workloads.one]\nkind = "log_metric"\nlockstep = true'
+    )
+    loaded = scenario.LoadedScenario(name="t", text=text, scenario=scenario.parse_text(text, "t.toml"))
+    assert len(plan(one_cell(loaded, ORDER)[0], Overrides())) == 1
+    with pytest.raises(BadInput, match="no workload of kind log_metric"):
+        one_cell(loaded, replace(ORDER, rate=5.0))
 
 
 def test_direct_users_are_judged_by_what_is_for_them() -> None:

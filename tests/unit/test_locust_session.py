@@ -27,9 +27,14 @@ def test_a_changing_number_of_users_is_noted() -> None:
 import json
 from loadtests._session import notes_on
 print(json.dumps([notes_on(20, [20], None), notes_on(20, [20, 5], None), notes_on(16, [1, 2, 16], "ladder"),
-                  notes_on(3, [], None)]))
+                  notes_on(3, [], None), notes_on(16, [1, 16], "soak", 150.0), notes_on(16, [16], None, 150.0)]))
 """
-    steady, edited, shaped, none = run(script)
+    steady, edited, shaped, none, paced, plain = run(script)
+    assert plain == []
+    assert paced == [
+        "Load shape soak: from 1 to 16 users over time, where the concurrency is said to be 16. "
+        "The rate stayed 150/s: users limit what is in flight."
+    ]
     assert steady == none == []
     assert edited == ["The number of users was changed during the load: from 5 to 20, where 20 were asked for."]
     assert shaped == ["Load shape ladder: from 1 to 16 users over time, where the concurrency is said to be 16."]
@@ -152,14 +157,17 @@ import json
 from locust.argument_parser import get_parser
 from loadtests import locustfile
 found = get_parser().parse_args({words})
-print(json.dumps([found.web_host, found.master_bind_host, found.class_picker, found.stop_timeout]))
+print(json.dumps([found.web_host, found.master_bind_host, found.class_picker, found.stop_timeout, found.num_users,
+                  found.spawn_rate, found.enable_rebalancing]))
 """
 
 
 def test_loopback_from_every_folder_unless_said_otherwise(tmp_path: Path) -> None:
-    assert run(_PARSE.format(words=[]), tmp_path) == ["127.0.0.1", "127.0.0.1", True, 10]
-    words = ["--master-bind-host", "0.0.0.0", "--stop-timeout", "3"]
-    assert run(_PARSE.format(words=words), tmp_path, LOCUST_WEB_HOST="0.0.0.0") == ["0.0.0.0", "0.0.0.0", True, 3]
+    for folder in (tmp_path, _ROOT):
+        assert run(_PARSE.format(words=[]), folder) == ["127.0.0.1", "127.0.0.1", True, 10, 20, 100, True]
+    words = ["--master-bind-host", "0.0.0.0", "--stop-timeout", "3", "-u", "7"]
+    found = run(_PARSE.format(words=words), tmp_path, LOCUST_WEB_HOST="0.0.0.0")
+    assert found == ["0.0.0.0", "0.0.0.0", True, 3, 7, 100, True]
     (tmp_path / "locust.conf").write_text("web-host = 192.0.2.1\n", encoding="utf-8")
     assert run(_PARSE.format(words=[]), tmp_path)[0] == "192.0.2.1"
 
@@ -200,7 +208,7 @@ def test_users_of_a_worker_that_comes_too_late_are_missed_in_the_load() -> None:
     script = (
         _WORKERS
         + """
-workers._job, workers._block, workers._broke = SimpleNamespace(writers=10), 30, broken.append
+workers._job, workers._block, workers._broke = SimpleNamespace(writers=10, arrivals=None), 30, broken.append
 workers.enlist("c")
 options.enable_rebalancing = False
 workers.enlist("b")
@@ -208,6 +216,54 @@ print(json.dumps(broken))
 """
     )
     assert run(script) == ["worker c joined late, and no identities are left for its users; start with all workers"]
+
+
+def test_a_worker_that_comes_too_late_finds_the_rate_shared_out() -> None:
+    script = (
+        _WORKERS
+        + """
+workers._job, workers._block, workers._broke = SimpleNamespace(writers=90, arrivals=True), 30, broken.append
+workers._workers = {"a": None}
+workers.enlist("b")
+print(json.dumps(broken))
+"""
+    )
+    assert run(script) == [
+        "worker b joined late, and the rate is already shared out among the others; start with all workers"
+    ]
+
+
+_SHARES = """
+import json
+from dataclasses import replace
+from itertools import islice, takewhile
+from heapq import merge
+from pathlib import Path
+from bench.arrivals import Arrivals, due_times
+from loadtests._crew import shared
+"""
+
+
+def test_workers_share_a_rate_out() -> None:
+    script = (
+        _SHARES
+        + """
+whole = Arrivals("constant", 300.0, 7, limit_ns=5)
+parts = [shared(whole, n, 3) for n in range(3)]
+ours = list(islice(merge(*map(due_times, parts)), 9000))
+theirs = list(islice(due_times(whole), 9000))
+random = [shared(replace(whole, kind="poisson"), n, 3) for n in range(3)]
+again = [shared(replace(whole, kind="poisson"), n, 3) for n in range(3)]
+minute = [len(list(takewhile(lambda due: due < 60e9, due_times(one)))) for one in random]
+print(json.dumps([max(abs(a - b) for a, b in zip(ours, theirs)), [one.limit_ns for one in parts], random == again,
+                  len({one.seed for one in random}), sum(one.rate for one in random), minute]))
+"""
+    )
+    apart, limits, same, seeds, rate, minute = run(script)
+    assert apart <= 1  # ns: together they are the schedule that one process would have
+    assert limits == [5, 5, 5]
+    assert (same, seeds, rate) == (True, 3, 300.0)
+    assert all(abs(n - 6000) < 6 * 6000**0.5 for n in minute)
 
 
 def test_direct_users_beyond_the_room_there_is_break_the_load_once() -> None:

@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 from bench import scenario as scenarios
 from bench.errors import BadInput
 from bench.identity import TrialKey
-from bench.plan import Overrides, Trial, plan
+from bench.plan import Group, Overrides, Trial, control_of, more, plan, planned_rounds
 from bench.scenario import CandidateSpec, CellSpec, Scenario, WorkloadSpec
 from bench.workload import Layout
 
-Cell = tuple[str, str, str, int]
+Cell = tuple[str, str, str, int, str, bool]
 
 
-def make(cells: list[CellSpec], candidates: tuple[str, ...] = ("a", "b"), rounds: int = 4) -> Scenario:
+def make(
+    cells: list[CellSpec], candidates: tuple[str, ...] = ("a", "b"), rounds: int = 4, control: str = ""
+) -> Scenario:
     return Scenario(
         title="t",
         rounds=rounds,
@@ -25,11 +27,12 @@ def make(cells: list[CellSpec], candidates: tuple[str, ...] = ("a", "b"), rounds
         candidates={name: CandidateSpec(store="sqlite") for name in candidates},
         workloads={cell.workload: WorkloadSpec(kind="log_metric") for cell in cells},
         cells=cells,
+        control=control,
     )
 
 
 def cell(trial: Trial) -> Cell:
-    return trial.candidate, trial.driver, trial.workload, trial.concurrency
+    return trial.candidate, *trial.group, trial.control
 
 
 def by_round(trials: list[Trial]) -> list[list[str]]:
@@ -213,3 +216,86 @@ def test_identities_are_the_writers_unless_there_is_room_for_more() -> None:
     assert [trial.identities for trial in plan(scenario, Overrides())] == [1, 5]
     assert [trial.identities for trial in plan(scenario, Overrides(identities=4000))] == [4000, 4000]
     assert [trial.concurrency for trial in plan(scenario, Overrides(identities=4000))] == [1, 5]
+
+
+# Open loops: a pass of their own
+
+
+def paced(level: int = 4, rounds: int | None = None, **more: object) -> CellSpec:
+    return CellSpec.model_validate({"workload": "w", "concurrency": [level], "rounds": rounds} | more)
+
+
+def test_closed_loops_that_give_a_maximum_come_first() -> None:
+    cells = [paced(load=[0.5, 0.8]), paced(rounds=2), CellSpec(workload="v", concurrency=[1])]
+    trials = plan(make(cells, rounds=4), Overrides())
+    first = [trial for trial in trials if trial.load == "closed" and trial.workload == "w"]
+    assert trials[: len(first)] == first
+    assert by_round(first) == [["a4", "b4"], ["b4", "a4"]]
+    rest = trials[len(first) :]
+    assert [f"{one.candidate}{one.workload}{one.load}" for one in rest[:6]] == [
+        "aw50 %", "bw50 %", "aw80 %", "bw80 %", "avclosed", "bvclosed",
+    ]  # fmt: skip
+    assert {(trial.pace.share, trial.pace.rate) for trial in rest if trial.pace} == {(0.5, None), (0.8, None)}
+    assert [trial.number for trial in trials] == list(range(1, len(trials) + 1))
+
+
+def test_an_absolute_rate_needs_no_first_pass() -> None:
+    trials = plan(make([paced(rate=[150.0, 22.5], limit_ms=250.0)], ("a",), rounds=2), Overrides())
+    assert [trial.load for trial in trials] == ["150/s", "22.5/s", "22.5/s", "150/s"]
+    assert {trial.pace.limit_ms for trial in trials if trial.pace} == {250.0}
+
+
+@settings(max_examples=60, deadline=None)
+@given(cell_specs, st.integers(1, 3), st.integers(1, 4), st.sampled_from([None, "", "a"]))
+def test_each_pass_cancels_a_linear_drift(
+    cells: list[CellSpec], candidates: int, half: int, control: str | None
+) -> None:
+    paced_cells = [one.model_copy(update={"load": [0.8], "rounds": None}) for one in cells]
+    scenario = make([*cells, *paced_cells], tuple("abc"[:candidates]), 2 * half, control)
+    trials = plan(scenario, Overrides())
+    for closed in (True, False):
+        places: dict[Cell, list[int]] = defaultdict(list)
+        for trial in trials:
+            if (trial.load == "closed") == closed:
+                places[cell(trial)].append(trial.number)
+        assert len({sum(numbers) / len(numbers) for numbers in places.values()}) == 1
+    assert max(t.number for t in trials if t.load == "closed") < min(t.number for t in trials if t.load != "closed")
+
+
+# The control
+
+
+def test_one_candidate_is_measured_twice_where_most_rounds_are() -> None:
+    cells = [paced(rounds=2), paced(load=[0.8])]
+    trials = plan(make(cells, ("a", "b"), rounds=4, control="b"), Overrides())
+    again = [trial for trial in trials if trial.control]
+    assert [(one.candidate, one.load, one.round) for one in again] == [("b", "80 %", n) for n in range(4)]
+    for one in again:
+        beside = [trial.number for trial in trials if trial.group == one.group and trial.round == one.round]
+        assert one.number - 1 in beside or one.number + 1 in beside
+
+
+def test_the_control_is_the_first_judged_unless_said_otherwise() -> None:
+    scenario = make([paced()], ("a", "b", "c"), control="")
+    assert control_of(scenario) is None
+    assert control_of(scenario.model_copy(update={"control": None})) == "a"
+    assert control_of(scenario.model_copy(update={"control": None, "reference": "a"})) == "b"
+    assert control_of(make([paced()], ("a",)).model_copy(update={"control": None})) is None
+    assert not any(
+        trial.control for trial in plan(scenario.model_copy(update={"control": "a", "rounds": 1}), Overrides())
+    )
+
+
+# More rounds
+
+
+def test_more_rounds_are_for_some_cells_only_and_go_on_with_the_order() -> None:
+    scenario = make([CellSpec(workload="w", concurrency=[1, 5]), CellSpec(workload="v", concurrency=[1], rounds=2)])
+    group = Group("direct", "w", 5, "closed")
+    trials = more(scenario, Overrides(), {group}, range(4, 6), done=20)
+    assert by_round(trials) == [["a5", "b5"], ["b5", "a5"]]
+    assert [trial.number for trial in trials] == [21, 22, 23, 24]
+    assert planned_rounds(scenario, Overrides()) == {
+        Group("direct", "w", 1, "closed"): 4, group: 4, Group("direct", "v", 1, "closed"): 2,
+    }  # fmt: skip
+    assert planned_rounds(scenario, Overrides(rounds=8))[Group("direct", "v", 1, "closed")] == 8

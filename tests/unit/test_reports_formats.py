@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from fixtures_results import realistic
-from fixtures_results_bad import EVERY, HOSTILE, broken, empty, hostile
+from fixtures_results_bad import EVERY, HOSTILE, broken, empty
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -185,8 +185,9 @@ def test_mariadb_is_never_called_mysql() -> None:
     assert "MariaDB" not in html.render(results)
 
 
-def test_hostile_names_stay_text() -> None:
-    results = hostile()
+@pytest.mark.parametrize("name", ["hostile", "hostile_open"])
+def test_hostile_names_stay_text(name: str) -> None:
+    results = EVERY[name]()
     page = html.render(results)
     assert "<script" not in page
     assert "script" not in Page(page).tags

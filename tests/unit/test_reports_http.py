@@ -9,7 +9,8 @@ from fixtures_results import realistic
 from fixtures_results_http import PUBLISHED, migration, served_only, theirs
 from rich.console import Console
 
-from bench.results import Cell, Results
+from bench.cell import Cell
+from bench.results import Results
 from reports import advice, conditions, faults, html, junit, markdown, plots, served, terminal
 from reports.details import Table
 from reports.rows import doors, hidden
@@ -52,10 +53,10 @@ def test_users_lead_and_writers_explain() -> None:
         "Straight into the tables: the store's own share",
     ]
     assert [each.title for each in screen.blocks] == [
-        "log_metric, 20 users, http",
-        "mixed, 20 users, http",
-        "train, 20 users, http",
-        "log_metric, 20 writers, direct",
+        "log_metric, 20 users, http: closed loop",
+        "mixed, 20 users, http: closed loop",
+        "train, 20 users, http: closed loop",
+        "log_metric, 20 writers, direct: closed loop",
     ]
     assert all("direct" not in speed.label for each in screen.headlines for speed in each.speeds)
 
@@ -208,9 +209,9 @@ def test_other_blocks_show_of_it_what_is_limited_or_unusual() -> None:
 def test_errors_stand_beside_one_another_by_who_counted_them() -> None:
     table = faults.errors(migration())
     found = entries(table, "mysql", "log_metric", "http")
-    assert [found[each] for each in table.heads[4:]] == ["mysql_1213_deadlock", "0", "9", "9", "9"]
+    assert [found[each] for each in table.heads[5:]] == ["mysql_1213_deadlock", "0", "9", "9", "9"]
     direct = entries(table, "mysql", "log_metric", "direct")
-    assert [direct[each] for each in table.heads[4:]] == ["mysql_1213_deadlock", "7", "–", "–", "14"]
+    assert [direct[each] for each in table.heads[5:]] == ["mysql_1213_deadlock", "7", "–", "–", "14"]
 
 
 def test_what_clients_saw_is_not_hidden() -> None:
@@ -233,9 +234,9 @@ def test_availability_and_phases_have_tables() -> None:
 def test_rows_are_counted_through_each_door() -> None:
     results = migration()
     table = faults.integrity(results)
-    assert [each[4] for each in table.rows if each[:3] == ("mysql", "mixed", "http")] == ["SQL", "REST, the same"]
+    assert [each[5] for each in table.rows if each[:3] == ("mysql", "mixed", "http")] == ["SQL", "REST, the same"]
     assert dict(conditions.machine(results, results.cells))["Read-back"] == "SQL = REST in 16 cells, SQL in 4 cells"
-    assert {each[4] for each in faults.integrity(theirs()).rows} == {"REST only"}
+    assert {each[5] for each in faults.integrity(theirs()).rows} == {"REST only"}
     assert row(summarise(theirs()).blocks[0], "integrity") == ["0 / 0 / 0 (REST only)"] * 4
     assert "Read-back" not in dict(conditions.machine(realistic(), []))
 
@@ -262,7 +263,7 @@ def test_a_door_that_broke_down_is_named() -> None:
     assert {doors(each) for each in results.cells} == {"SQL only", "SQL"}
     assert (
         "? not checked: no answer"
-        in entries(faults.integrity(results), "mysql", "mixed", "http", "20", "REST").values()
+        in entries(faults.integrity(results), "mysql", "mixed", "http", "20", "closed", "REST").values()
     )
 
 

@@ -11,7 +11,7 @@ from fixtures_results_bad import EVERY, empty, hostile, reads_only, unmeasured
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.results import TimelinePoint
+from bench.cell import TimelinePoint
 from reports import html, plots, svg
 
 
@@ -98,9 +98,9 @@ def test_forty_cells_render_in_time() -> None:
         for each in results.cells
     ]
     results = results.model_copy(update={"cells": more[:40]})
-    began = time.monotonic()
+    began = time.process_time()  # the machine may be busy with other things
     html.render(results)
-    assert time.monotonic() - began < 10  # about 1 s alone; the margin is for a busy machine
+    assert time.process_time() - began < 10
 
 
 def test_looks_tell_candidates_apart_without_colour() -> None:

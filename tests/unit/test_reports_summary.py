@@ -4,9 +4,11 @@ import pytest
 from fixtures_results import candidate, criterion, realistic
 from fixtures_results_bad import EVERY, broken, empty, interrupted, reads_only, unmeasured
 
-from bench.results import Generator, Results
+from bench.cell import Generator
+from bench.results import Results
 from reports import advice, conditions
-from reports.judged import general_limit_of, headline_concurrency, judges, limit_of, told
+from reports.chosen import headline_concurrency
+from reports.judged import general_limit_of, judges, limit_of, told
 from reports.rows import question_of
 from reports.summary import Screen, candidates_in_order, summarise
 from reports.table import Figure, Row
@@ -95,7 +97,7 @@ def test_an_interrupted_run_says_so_and_where_the_limits_were_meant() -> None:
     screen = summarise(interrupted())
     assert screen.alarms == ("Interrupted after 2 of 240 trials: what follows is what was measured until then.",)
     assert screen.answer.startswith("1 writer, log_metric:")
-    assert screen.blocks[0].title == "log_metric, 1 writer, direct"
+    assert screen.blocks[0].title == "log_metric, 1 writer, direct: closed loop"
     assert found_row(screen, 0, "write_p99").limit == "≤ 1 s at 20"
     mysql = screen.headlines[-1]
     assert mysql.reason == "no data: no trial of this candidate finished"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from made import a_cell, a_criterion, a_result
 
 from bench import results
+from bench.cell import Integrity
 from bench.errors import BadInput
 from bench.results import Results, read
 
@@ -116,6 +117,6 @@ def test_results_are_frozen() -> None:
     ("attempted", "wrong", "share"), [(100, 0, 1.0), (100, 1, 0.99), (10, 20, 0.0), (0, 1, 0.0), (0, 0, 1.0)]
 )
 def test_the_share_of_right_rows(attempted: int, wrong: int, share: float) -> None:
-    found = results.Integrity(checked=True, attempted=attempted, lost=wrong)
+    found = Integrity(checked=True, attempted=attempted, lost=wrong)
     assert found.share == pytest.approx(share)
     assert found.broken == (wrong > 0)

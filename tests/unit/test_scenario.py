@@ -10,7 +10,8 @@ from bench import scenario as scenarios
 from bench.errors import BadInput
 from bench.judge.criteria import parse
 from bench.plan import Overrides, plan
-from bench.scenario import Scenario, TrackingSpec, cells_of, load, parse_text, with_stores
+from bench.scenario import Scenario, TrackingSpec, cells_of, load, parse_text
+from bench.selection import with_stores
 from bench.stores import NAMES
 from bench.workload import KINDS, Layout, TrialKey
 
@@ -104,9 +105,10 @@ def test_a_good_one_is_taken_as_it_says() -> None:
     assert found.candidates["tuned"].session == {"synchronous_commit": "off"}
     assert found.workloads["batch"].workload("batch").metrics == 10
     assert cells_of(found.criteria[0], found) == [
-        ("direct", "single", 1), ("direct", "single", 5), ("direct", "batch", 20), ("direct", "mixture", 3),
+        ("direct", "single", 1, "closed"), ("direct", "single", 5, "closed"), ("direct", "batch", 20, "closed"),
+        ("direct", "mixture", 3, "closed"),
     ]  # fmt: skip
-    assert cells_of(found.criteria[1], found) == [("direct", "batch", 20)]
+    assert cells_of(found.criteria[1], found) == [("direct", "batch", 20, "closed")]
     assert found.candidates["sqlite"].tracking == TrackingSpec(workers=4)
 
 
@@ -312,3 +314,10 @@ def test_the_expressions_of_shipped_scenarios_parse_to_what_they_say() -> None:
     for name in scenarios.known():
         for criterion in load(name).scenario.criteria:
             assert parse(criterion.expression).field in criterion.expression
+
+
+def test_the_control_goes_with_its_candidate() -> None:
+    named = whole().model_copy(update={"control": "sqlite"})
+    assert with_stores(named, ["postgresql"]).control is None
+    assert with_stores(named, ["sqlite"]).control == "sqlite"
+    assert with_stores(whole().model_copy(update={"control": ""}), ["postgresql"]).control == ""

@@ -11,7 +11,8 @@ from bench.errors import BadInput
 from bench.judge.criteria import parse
 from bench.judge.fields import FIELDS
 from bench.plan import Overrides, plan
-from bench.scenario import MAX_WRITERS, TrackingSpec, cells_of, load, parse_text, with_stores
+from bench.scenario import MAX_WRITERS, TrackingSpec, cells_of, load, parse_text
+from bench.selection import with_stores
 from bench.workload import KINDS, OPERATIONS
 
 GOOD = """\
@@ -126,9 +127,9 @@ def test_a_criterion_is_for_the_cells_that_it_does_not_exclude() -> None:
         ("http", "single", 1), ("http", "single", 20), ("direct", "single", 20), ("http", "training", 20),
         ("http", "spans", 4),
     ]  # fmt: skip
-    assert cells_of(found.criteria[0], found) == every
-    assert cells_of(found.criteria[1], found) == [("http", "training", 20)]
-    assert cells_of(found.criteria[2], found) == [("direct", "single", 20)]
+    assert cells_of(found.criteria[0], found) == [(*place, "closed") for place in every]
+    assert cells_of(found.criteria[1], found) == [("http", "training", 20, "closed")]
+    assert cells_of(found.criteria[2], found) == [("direct", "single", 20, "closed")]
 
 
 BAD = {
@@ -267,7 +268,7 @@ def test_a_shipped_scenario_names_only_what_there_is(name: str) -> None:
         cells = cells_of(criterion, scenario)
         assert cells
         if parse(criterion.expression).field in ("runs_unfinished",) or ".phases" in criterion.expression:
-            assert {scenario.workloads[workload].kind for _, workload, _ in cells} == {"train"}
+            assert {scenario.workloads[workload].kind for _, workload, *_ in cells} == {"train"}
     used = {cell.workload for cell in scenario.cells}
     assert used <= set(scenario.workloads)
     assert name == "ci" or used == set(scenario.workloads)  # ci's are offered by Locust's web UI
@@ -316,8 +317,8 @@ def test_the_tail_is_judged_against_the_reference_over_ten_paired_rounds(name: s
     assert ratios
     for criterion in ratios:
         (place,) = cells_of(criterion, scenario)
-        assert place == ("http", "log_metric", 20)
-        trials = [one for one in plan(scenario, Overrides()) if (one.driver, one.workload, one.concurrency) == place]
+        assert place == ("http", "log_metric", 20, "80 %")
+        trials = [one for one in plan(scenario, Overrides()) if one.group == place]
         for candidate in scenario.candidates:
             assert len({one.round for one in trials if one.candidate == candidate}) >= 10
         assert all(one.min_writes >= 368 for one in trials)  # fewer have no p99

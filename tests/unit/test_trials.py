@@ -1,47 +1,17 @@
-"""From samples to figures: latency by when an operation began, throughput by when it ended."""
+"""From samples to figures: latency by when an operation was due, throughput by when it ended."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_samples import BATCH, EXPERIMENTS, FAIL, INFO, OK, SINGLE, TRAIN, WINDOW, Row, S, of, row, run_of, samples
 
+from bench.cell import Percentiles
+from bench.judge import statistics
 from bench.judge.trials import Window, figures, unfinished
-from bench.outcome import ErrorKind, Outcome
-from bench.results import Percentiles
+from bench.outcome import ErrorKind
 from bench.samples import SCHEMA, Samples
-from bench.trial_record import TrialRecord
-from bench.workload import OPERATIONS, Workload
-
-S, MS = 1_000_000_000, 1_000_000
-WINDOW = Window(10 * S, 12 * S)
-SINGLE = Workload("w", "log_metric")
-BATCH = Workload("b", "log_batch", metrics=25)
-Row = tuple[int, int, int, str, Outcome, ErrorKind, int]
-OK, FAIL, INFO = Outcome.OK, Outcome.FAIL, Outcome.INFO
-
-
-def row(
-    start: float, end: float, name: str = "log_metric", outcome: Outcome = OK, error: ErrorKind = ErrorKind.NONE,
-    attempts: int = 1, lag: float = 0.0,
-) -> Row:  # fmt: skip
-    """An operation; times in seconds."""
-    begin = round(start * S)
-    return (begin - round(lag * S), begin, round(end * S), name, outcome, error, attempts)
-
-
-def samples(rows: list[Row]) -> Samples:
-    columns = [np.array([each[n] for each in rows], dtype=np.int64) for n in range(3)]
-    kinds = np.array([OPERATIONS.index(each[3]) for each in rows], dtype=np.uint8)
-    rest = [np.array([each[n] for each in rows], dtype=np.uint8) for n in (4, 5, 6)]
-    return Samples(columns[0], columns[1], columns[2], kinds, *rest, np.zeros(len(rows), dtype=np.uint16))
-
-
-def of(rows: list[Row], workload: Workload = SINGLE, retried: dict[str, int] | None = None) -> TrialRecord:
-    fields = figures(samples(rows), WINDOW, workload, retried or {})
-    return TrialRecord(
-        number=1, round=0, candidate="c", store="sqlite", driver="direct", workload="w", concurrency=1, started="",
-        **fields,  # type: ignore[arg-type]
-    )  # fmt: skip
+from bench.workload import Workload
 
 
 def test_percentiles_of_known_samples() -> None:
@@ -182,25 +152,6 @@ def test_the_timeline_adds_up(rows: list[Row], length: int) -> None:
 # Phases of a training
 
 
-TRAIN = Workload("t", "train", params=2, steps=2, keys=1)
-EXPERIMENTS = Workload("t", "train", params=2, steps=2, keys=1, experiments=True)
-
-
-def run_of(
-    work: Workload, begin: float, took_ms: dict[str, float], bad: str = "", until: str = "finish_run"
-) -> list[Row]:
-    """The operations of one run, one after another with a pause between them; ``bad`` did not end ok."""
-    names = ["create_experiment"] * work.experiments + ["create_run"] + ["log_param"] * work.params
-    names += ["set_tag"] * work.tags + ["log_metric"] * (work.steps * work.keys) + ["finish_run"]
-    rows = []
-    for name in names[: names.index(until) + 1]:
-        took = took_ms.get(name, 1.0) / 1000
-        outcome = FAIL if name == bad else OK
-        rows.append(row(begin, begin + took, name, outcome))
-        begin += took + 0.01
-    return rows
-
-
 def phases(work: Workload, *writers: list[Row]) -> dict[str, float]:
     taken = samples([each for rows in writers for each in rows])
     owner = np.array([n for n, rows in enumerate(writers) for _ in rows], dtype=np.uint16)
@@ -301,3 +252,23 @@ def test_of_a_counted_load_every_run_is_asked_for() -> None:
 def test_only_trainings_that_began_can_be_unfinished() -> None:
     assert left(SINGLE, [row(10.1, 10.2)]) is None
     assert left(TRAIN) is None
+
+
+# Intervals within a trial
+
+
+def test_intervals_within_a_trial_are_those_of_its_writes() -> None:
+    rows = [row(10.5, 10.5 + n / 1000, lag=0.25) for n in range(1, 401)] + [row(10.1, 10.2, "get_run")] * 9
+    within = of(rows).within
+    assert set(within) == {"ops_per_s", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms"}
+    assert within["p999_ms"] is None
+    assert within["p50_ms"] == statistics.quantile_interval(np.arange(251.0, 651.0), 0.5, 0.95)
+    assert within["p99_ms"] is not None
+    assert within["ops_per_s"] == statistics.rate_interval(409, 2.0, 0.95)
+
+
+def test_where_nothing_writes_they_are_those_of_reads() -> None:
+    within = of([row(10.1, 10.1 + n / 1000, "get_run") for n in range(1, 11)]).within
+    assert within["p50_ms"] == statistics.quantile_interval(np.arange(1.0, 11.0), 0.5, 0.95)
+    assert within["p99_ms"] is None
+    assert all(value is None for name, value in of([]).within.items() if name != "ops_per_s")

@@ -6,9 +6,9 @@ import pytest
 from made import a_cell as cell
 from made import a_criterion
 
+from bench.cell import Criterion, Integrity, Verdict
 from bench.errors import ExitCode
 from bench.judge.verdict import exit_code, of_candidate, of_run, worst
-from bench.results import Criterion, Integrity, Verdict
 
 BROKEN = Integrity(checked=True, attempted=100, lost=2, duplicated=3, corrupted=4, unexpected=5, invariants={"x": 6})
 OUTCOMES: tuple[Verdict, ...] = ("pass", "inconclusive", "fail")
