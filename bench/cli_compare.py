@@ -90,7 +90,8 @@ def exit_code(found: Regression, candidate: Results) -> ExitCode:
         return ExitCode.INTEGRITY
     if "worse" in outcomes:
         return ExitCode.FAIL
-    return ExitCode.INCONCLUSIVE if "unknown" in outcomes else ExitCode.PASS
+    cut_short = candidate.run.interrupted and bool(found.missing)
+    return ExitCode.INCONCLUSIVE if "unknown" in outcomes or cut_short else ExitCode.PASS
 
 
 def _refuse_itself(base: Path, candidate: Path, runs: tuple[Results, Results]) -> None:

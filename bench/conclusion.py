@@ -7,7 +7,7 @@ from bench.cell import CLOSED, Cell, Criterion
 from bench.errors import ExitCode
 from bench.judge import criteria, verdict
 from bench.judge.capacity import capacities
-from bench.judge.cells import cell_of
+from bench.judge.cells import cell_of, sum_integrity
 from bench.judge.comparisons import against_reference, control_of
 from bench.judge.looks import Look
 from bench.plan import Group
@@ -24,15 +24,18 @@ def judge_records(
     facts: Mapping[str, str],
     looks: Mapping[Group, Sequence[Look]] | None = None,
     baseline: Results | None = None,
+    doubt: str | None = None,
 ) -> Results:
     """Turn trials into cells, criteria and verdicts.
 
     ``looks``: for cells that got more rounds until they were decided, when that was looked at. ``baseline``: the run
-    that criteria may name.
+    that criteria may name, ``doubt``: why nothing can be said against it.
     """
     own_facts = {one.name: _facts(one) for one in candidates}
+    control = _cells(scenario, [one for one in records if one.control], own_facts)
     cells = _cells(scenario, [one for one in records if not one.control], own_facts)
-    judged = _criteria(scenario, cells, {one.name for one in candidates if one.theirs}, looks or {}, baseline)
+    cells = [_with_doors(cell, control) for cell in cells]
+    judged = _criteria(scenario, cells, {one.name for one in candidates if one.theirs}, looks or {}, baseline, doubt)
 
     def own_looks(cell: Cell) -> Sequence[Look]:
         return (looks or {}).get(_group(cell), ())
@@ -51,8 +54,8 @@ def judge_records(
         verdict=whole,
         exit_code=int(verdict.exit_code(whole, cells)),
         comparisons=against_reference(cells, own_looks),
-        control=_control(scenario, records, cells, own_facts, own_looks),
-        capacities=capacities(cells, _objectives(scenario)),
+        control=_control(control, cells, own_looks),
+        capacities=capacities(cells, _objectives(scenario, cells)),
         notes=_notes(scenario, records, candidates),
     )
     return cut_short(found) if run_facts.interrupted else found
@@ -91,35 +94,46 @@ def undecided(
 ) -> set[Group]:
     """The cells whose gating criteria are inconclusive, and which more rounds may decide."""
     cells = _cells(scenario, [one for one in records if not one.control], {one.name: _facts(one) for one in candidates})
-    judged = _criteria(scenario, cells, {one.name for one in candidates if one.theirs}, looks, baseline)
+    judged = _criteria(scenario, cells, {one.name for one in candidates if one.theirs}, looks, baseline, None)
+    alone = all(one.reference for one in judged)  # then it decides
     return {
         Group(cast(Driver, one.driver), one.workload, one.concurrency, one.load)
         for one in judged
-        if one.gating and not one.reference and one.outcome == "inconclusive" and one.rounds_needed is not None
+        if one.gating and (alone or not one.reference)
+        if one.outcome == "inconclusive" and one.rounds_needed is not None
     }
 
 
+def _twin(cell: Cell, others: Sequence[Cell]) -> Cell | None:
+    """The same cell among others."""
+    return next((one for one in others if (one.candidate, _group(one)) == (cell.candidate, _group(cell))), None)
+
+
+def _with_doors(cell: Cell, control: Sequence[Cell]) -> Cell:
+    """The cell with what became of the rows that its control wrote: its figures count nowhere, its rows do."""
+    again = _twin(cell, control)
+    if again is None:
+        return cell
+    pairs = {name: (getattr(cell, name), getattr(again, name)) for name in ("integrity_rest", "integrity_prefill")}
+    sums = {name: sum_integrity([one for one in pair if one is not None]) for name, pair in pairs.items() if any(pair)}
+    return cell.model_copy(update={"integrity": sum_integrity([cell.integrity, again.integrity]), **sums})
+
+
 def _control(
-    scenario: Scenario,
-    records: Sequence[TrialRecord],
-    cells: Sequence[Cell],
-    facts: Mapping[str, dict[str, float | None]],
-    own_looks: Callable[[Cell], Sequence[Look]],
+    control: Sequence[Cell], cells: Sequence[Cell], own_looks: Callable[[Cell], Sequence[Look]]
 ) -> Control | None:
     """The A/A comparison, if a cell was measured twice."""
-    for second in _cells(scenario, [one for one in records if one.control], facts):
-        for first in cells:
-            if (first.candidate, _group(first)) == (second.candidate, _group(second)):
-                return control_of(first, second, own_looks)
-    return None
+    pairs = [(first, second) for second in control if (first := _twin(second, cells)) is not None]
+    return control_of(*pairs[0], own_looks) if pairs else None
 
 
-def _objectives(scenario: Scenario) -> dict[tuple[str, str, int], str]:
+def _objectives(scenario: Scenario, cells: Sequence[Cell]) -> dict[tuple[str, str, int], str]:
+    """The objective of each cell that has one, at the levels that were measured."""
+    asked = {(one.driver, one.workload): one.objective for one in scenario.cells if one.objective is not None}
     return {
-        (cell.driver, cell.workload, level): cell.objective
-        for cell in scenario.cells
-        if cell.objective is not None
-        for level in cell.concurrency
+        (cell.driver, cell.workload, cell.concurrency): asked[cell.driver, cell.workload]
+        for cell in cells
+        if (cell.driver, cell.workload) in asked
     }
 
 
@@ -155,6 +169,7 @@ def _criteria(
     shared: Collection[str],
     looks: Mapping[Group, Sequence[Look]],
     baseline: Results | None,
+    doubt: str | None,
 ) -> list[Criterion]:
     """Every criterion on every cell it is for; ``shared`` are candidates whose server others may use too."""
     before = {(one.candidate, _group(one)): one for one in baseline.cells} if baseline is not None else {}
@@ -173,6 +188,8 @@ def _criteria(
             planned = looks.get(_group(cell), ())
             earlier = before.get((cell.candidate, _group(cell)))
             decided = criteria.judge(rule, cell, same[0] if same else None, planned, earlier)
+            if doubt is not None and rule.expression.against == "baseline":
+                decided = decided.model_copy(update={"outcome": "inconclusive", "reason": doubt, "rounds_needed": None})
             if decided.outcome == "fail" and cell.candidate in shared and decided.field.startswith("referee."):
                 reason = "the counter is everybody's on this server, which is not ours alone"
                 decided = decided.model_copy(update={"outcome": "inconclusive", "reason": reason})

@@ -15,6 +15,7 @@ from bench.cell import CLOSED
 from bench.plan import Overrides, Trial, plan
 from bench.results import Candidate
 from bench.scenario import CandidateSpec, Scenario
+from bench.stores.url import hide_password
 
 METHOD: Final = "1"
 """Raised whenever a change of Trackbench moves figures that no store has moved: statements, windows, warm-up, units."""
@@ -104,7 +105,7 @@ def _of_candidate(one: Candidate, spec: CandidateSpec | None) -> Iterator[tuple[
     for name, value in one.tracking.items():
         yield f"tracking {name}", value
     if one.tracking and spec is not None and spec.tracking.artifact_root is not None:
-        yield "tracking artifact root", spec.tracking.artifact_root
+        yield "tracking artifact root", hide_password(spec.tracking.artifact_root)
 
 
 def _one_of_each(scenario: Scenario, overrides: Overrides) -> list[Trial]:
@@ -132,7 +133,7 @@ def _of_cell(trial: Trial) -> Iterator[tuple[str, str]]:
     yield "arrivals", arrivals[pace.arrivals]
     yield "latency limit", "none" if pace.limit_ms is None else f"{pace.limit_ms:g} ms"
     if pace.share is not None:
-        yield "share of", "its own maximum" if pace.of == "own" else "the lowest maximum"
+        yield "share of", "its own maximum" if pace.of == "own" else "the lowest maximum of those that ran"
 
 
 def _said(value: object) -> str:

@@ -178,7 +178,10 @@ class Engine:
         try:
             while (order := await read_frame(self._orders)) is not None:
                 try:
-                    await self._steer(int(str(order["writers"])))
+                    if self._pacer is not None and "open_ns" in order:  # all whom the owner wanted are there
+                        self._pacer.due.open(int(str(order["open_ns"])))
+                    else:
+                        await self._steer(int(str(order["writers"])))
                 except Exception as error:  # the load is not what was ordered, and must not pass for it
                     self._refused.append(f"{type(error).__name__}: {error}")
         finally:

@@ -35,6 +35,7 @@ class Due:
 
     Every arrival due before the closing time leaves it exactly once, in order: it is taken, or handed to a `Skip`.
     ``closing_ns`` is when the load is over, None where somebody says so later; arrivals due then or after do not exist.
+    Nor do those that `open` says were due too early.
     """
 
     def __init__(self, arrivals: Arrivals, epoch_ns: int, closing_ns: int | None = None) -> None:
@@ -65,6 +66,11 @@ class Due:
                 return due
             skip(due, now_ns)
         return None
+
+    def open(self, at_ns: int) -> None:
+        """Arrivals due before ``at_ns`` do not exist, but for those that have been taken or skipped already."""
+        while self._next < at_ns and not self.exhausted:
+            self._next = self._epoch + next(self._times)
 
     def close(self, at_ns: int) -> None:
         """Arrivals due at ``at_ns`` or after it do not exist; a closing time that is earlier stays."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from bench.arrivals import Arrivals
 from bench.cell import CLOSED
@@ -30,9 +31,9 @@ def paced(trial: Trial, records: Sequence[TrialRecord]) -> Trial:
 
 
 def _maxima(trial: Trial, records: Sequence[TrialRecord]) -> dict[str, float]:
-    """Operations a second of the closed loops of a trial's cell, by candidate."""
+    """Operations a second of the closed loops of a trial's cell, by candidate; as found in the first pass."""
     rates: dict[str, list[float]] = {}
-    for one in records:
+    for one in takewhile(lambda one: one.load == CLOSED, records):  # rounds that were added later change no rate
         alike = (one.driver, one.workload, one.concurrency) == (trial.driver, trial.workload, trial.concurrency)
         if alike and one.load == CLOSED and not one.control and one.ops_per_s:
             rates.setdefault(one.candidate, []).append(one.ops_per_s)

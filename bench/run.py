@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 from bench import environment, loader, machine
 from bench.cell import CLOSED
 from bench.conclusion import judge_records, undecided
-from bench.conditions import conditions
+from bench.conditions import conditions, unlike
 from bench.errors import BadInput
 from bench.identity import TrialKey
 from bench.judge import looks
@@ -223,7 +223,8 @@ async def _remove_ours(ready: Stand, watcher: Watcher, state: _State) -> None:
 async def _add_prefill_check(name: str, ready: Stand, state: _State) -> None:
     """What became of the prefill counts against the candidate's last trial."""
     checked = await check_prefill(ready)
-    last = max((n for n, record in enumerate(state.records) if record.candidate == name), default=None)
+    own = [n for n, record in enumerate(state.records) if record.candidate == name and not record.control]
+    last = max(own, default=None)
     if checked is None or last is None:
         return
     state.records[last] = state.records[last].model_copy(update={"integrity_prefill": checked})
@@ -250,12 +251,13 @@ def _conclude(request: Request, folder: Path, state: _State, ending: tuple[datet
         interrupted=interrupted,
         trials_planned=state.planned,
         trials_done=len(state.records),
-        looks=[look.rounds for look in max(state.looks.values(), key=len, default=())],
-    )
-    found = judge_records(
-        scenario, state.records, state.candidates, run_facts, state.facts, looks=state.looks, baseline=request.baseline
+        looks=[look.rounds for look in max(state.looks.values(), key=lambda own: own[-1].rounds, default=())],
     )
     known = conditions(scenario, state.candidates, state.facts, request.overrides, _addresses(request))
+    found = judge_records(
+        scenario, state.records, state.candidates, run_facts, state.facts,
+        looks=state.looks, baseline=request.baseline, doubt=_doubt(request.baseline, known),
+    )  # fmt: skip
     found = found.model_copy(
         update={"notes": [*found.notes, *request.notes, *state.notes], "machine": _machine(state), "conditions": known}
     )
@@ -274,6 +276,20 @@ def _judged(request: Request) -> Scenario:
         return scenario
     criteria_of_all = [one.model_copy(update={"concurrency": None}) for one in scenario.criteria]
     return scenario.model_copy(update={"criteria": criteria_of_all})
+
+
+def _doubt(baseline: Results | None, known: dict[str, str]) -> str | None:
+    """Why nothing can be said against the baseline run; None if it was measured under the same conditions."""
+    if baseline is None:
+        return None
+    if not baseline.conditions:
+        return "the baseline run does not say under which conditions it was measured"
+    differs = unlike(baseline.conditions, known)
+    first = next(iter(differs), None)
+    if first is None:
+        return None
+    then, now = differs[first]
+    return f"the baseline run was not measured alike: {first} {then!r} then, {now!r} now"
 
 
 def _addresses(request: Request) -> dict[str, str]:

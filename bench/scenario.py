@@ -94,7 +94,7 @@ class CellSpec(_Frozen):
     runs: int | None = Field(None, ge=1)
     min_writes: int = Field(0, ge=0)
     load: list[Annotated[float, Field(gt=0, le=2)]] = []
-    rate: list[Annotated[float, Field(gt=0, le=1_000_000)]] = []
+    rate: list[Annotated[float, Field(ge=0.01, le=1_000_000)]] = []
     of: Literal["own", "lowest"] = "own"
     arrivals: Kind = "poisson"
     limit_ms: float | None = Field(None, gt=0)
@@ -223,7 +223,7 @@ def _check_names(scenario: Scenario, text: str, where: str) -> None:
         refuse(("prefill", "metrics"), "metrics belong to runs, at least one to each; set runs and metrics to fit")
     for number, cell in enumerate(scenario.cells):
         if cell.objective is not None:
-            _check_expression(cell.objective, "objective", scenario, partial(refuse, ("cells", number, "objective")))
+            _check_objective(cell.objective, partial(refuse, ("cells", number, "objective")))
     if scenario.control and scenario.control not in scenario.candidates:
         refuse(("control",), f"unknown candidate {scenario.control!r}", sorted(scenario.candidates))
     for number, criterion in enumerate(scenario.criteria):
@@ -259,6 +259,7 @@ def _unpaced(cell: CellSpec, scenario: Scenario) -> list[str]:
     rules = {
         "count and runs end a closed loop; an open loop lasts duration_s": cell.count or cell.runs,
         "lockstep is a closed loop's": work.lockstep,
+        f"two of its loads are the same: {', '.join(cell.loads)}": len(set(cell.loads)) < len(cell.loads),
         f"load is a share of the maximum; add a cell without load or rate at concurrency {missing[:1]}": cell.load
         and missing,
     }
@@ -270,6 +271,16 @@ def _check_criterion(criterion: CriterionSpec, scenario: Scenario, refuse: Calla
     _check_expression(criterion.expression, here, scenario, refuse)
     if not cells_of(criterion, scenario):
         refuse(f"{here} fits no cell of this scenario")
+
+
+def _check_objective(text: str, refuse: Callable[..., None]) -> None:
+    try:
+        against = parse(text).against
+    except BadInput as error:
+        refuse(f"objective: {error}")
+        return
+    if against:
+        refuse(f"objective {text!r} needs a limit of its own, as in `p99_ms <= 250`")
 
 
 def _check_expression(text: str, here: str, scenario: Scenario, refuse: Callable[..., None]) -> None:

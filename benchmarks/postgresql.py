@@ -33,7 +33,8 @@ async def _bare(bed: Bed, writers: int) -> float:
     return float(json.loads(out)["rate"])
 
 
-async def _pgbench(bed: Bed, writers: int) -> float:
+async def pgbench(bed: Bed, writers: int) -> float:
+    """Transactions a second of `pgbench -M prepared` with so many connections."""
     job = await bed.job(writers)
     url = job.url
     assert url is not None
@@ -66,7 +67,7 @@ async def _main() -> None:
             await compare(
                 f"engine / pgbench -M prepared, {writers} connections",
                 lambda n=writers: bed.engine_rate(n),
-                lambda n=writers: _pgbench(bed, n),
+                lambda n=writers: pgbench(bed, n),
                 target=wanted,
             )
 

@@ -30,6 +30,9 @@ class Crew(Protocol):
             BadInput: a worker can't take part.
         """
 
+    def open(self, at_ns: int) -> None:
+        """All users are there: what an open loop had due before ``at_ns`` (our clock) found too few of them."""
+
     def measure(self) -> None:
         """The measured time begins."""
 
@@ -81,6 +84,11 @@ class Alone:
         """Begin the only part."""
         self._part = _part.begin(self._environment, part_of(job, 0, job.writers), told, broke)
         began(0, 0)
+
+    def open(self, at_ns: int) -> None:
+        """All users are there."""
+        if self._part is not None:
+            self._part.open(at_ns)
 
     def measure(self) -> None:
         """The measured time begins."""

@@ -47,10 +47,12 @@ class Load:
         self._free: list[int] = []  # positions of writers without a user that have operations left
         self._finished = 0
         self._stopping = Event()
-        self._closed = False
+        self._dropped = self._closed = False
 
     def take(self) -> HttpWriter | None:
         """A writer without a user, the first first; None if all that this process may use have one, or are done."""
+        if self._closed:
+            return None
         if self._free:
             writer = self._writers[heapq.heappop(self._free)]
         elif len(self._writers) < self.job.block:
@@ -72,6 +74,7 @@ class Load:
             heapq.heappush(self._free, writer.index - self.job.first)
         if self._finished and not self.users:
             self.over.set()
+        self._close_if_dropped()
         self.seated.set()
 
     def sat_down(self, problem: str | None) -> None:
@@ -97,6 +100,11 @@ class Load:
         if self.job.arrivals is not None:
             self.pace = Pace(Due(self.job.arrivals, epoch_ns, closing_ns))
         self.go.set()
+
+    def open(self, at_ns: int) -> None:
+        """All users are there: what was due before ``at_ns`` and found none of them free does not exist."""
+        if self.pace is not None:
+            self.pace.open(at_ns)
 
     def stop(self) -> None:
         """End each writer after the operation in flight; arrivals that nobody has taken are skipped."""
@@ -130,6 +138,17 @@ class Load:
         """Those of the warm-up don't count."""
         for writer in self._writers:
             writer.retried.clear()
+
+    def drop(self) -> None:
+        """Nobody wants the load any more: it stops, and is closed when the last user has left."""
+        self.over.set()
+        self.stop()
+        self._dropped = True
+        self._close_if_dropped()
+
+    def _close_if_dropped(self) -> None:
+        if self._dropped and not self.users:
+            self.close()
 
     def close(self) -> None:
         """Nobody will take a writer again; a second time does nothing."""
@@ -221,9 +240,14 @@ class Measurement:
         """Until all arrivals were taken and the users, who leave then, have their answers, if that is soon enough."""
         load = self._load
         deadline = ended + round(load.job.drain_s * 1e9)
-        while load.users and not load.faults and (left := deadline - now()) > 0:
+        while load.users and not self._is_called_off() and (left := deadline - now()) > 0:
             load.seated.clear()
             load.seated.wait(min(left / 1e9, TICK_S))
+
+    def _is_called_off(self) -> bool:
+        """Whether nobody wants the rest; the order to end a load that has no time of its own is its regular end."""
+        load = self._load
+        return bool(load.faults) or (load.over.is_set() and not math.isinf(load.job.duration_s))
 
     def _forget(self) -> None:
         """What the warm-up left doesn't count."""

@@ -28,6 +28,7 @@ class Member:
         self._part: Part | None = None
         self._untold: dict[int, Totals] = {}
         runner.register_message(say.JOB, self._on_job)
+        runner.register_message(say.OPEN, self._on_open)
         runner.register_message(say.MEASURE, self._on_measure)
         runner.register_message(say.END, self._on_end, concurrent=True)
         runner.register_message(say.DROP, self._on_drop, concurrent=True)
@@ -82,6 +83,10 @@ class Member:
         if untold:
             seconds = {str(second): totals.told() for second, totals in untold.items()}
             self._runner.send_message(say.TICKS, {"seconds": seconds})
+
+    def _on_open(self, msg: Any, **_: Any) -> None:
+        if self._part is not None:
+            self._part.open(int(msg.data["at_ns"]))
 
     def _on_measure(self, **_: Any) -> None:
         if self._part is not None:

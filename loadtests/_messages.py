@@ -1,6 +1,7 @@
 """What the master and its workers say to one another about a trial, beside what Locust says.
 
 master -> worker   JOB      {"job", "scenario", "digest", "source"}: your part of the load
+                   OPEN     {"at_ns"}: all users are there, since then on the worker's monotonic clock
                    MEASURE  the measured time begins
                    END      let operations in flight end, then say how it went
                    DROP     the load is over, whatever its state
@@ -17,7 +18,7 @@ from pathlib import Path
 import bench
 import loadtests
 
-JOB, MEASURE, END, DROP = (f"trackbench-{name}" for name in ("job", "measure", "end", "drop"))
+JOB, OPEN, MEASURE, END, DROP = (f"trackbench-{name}" for name in ("job", "open", "measure", "end", "drop"))
 TAKEN, TICKS, BROKE, ENDED = (f"trackbench-{name}" for name in ("taken", "ticks", "broke", "ended"))
 
 

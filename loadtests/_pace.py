@@ -61,6 +61,10 @@ class Pace:
         if (waiter := self._waiting.pop(taker, None)) is not None:
             self._loop.run_callback(waiter.switch, None)
 
+    def open(self, at_ns: int) -> None:
+        """Arrivals due before ``at_ns`` that nobody has taken yet do not exist."""
+        self._due.open(at_ns)
+
     def close(self, at_ns: int) -> None:
         """Arrivals due at ``at_ns`` or after it do not exist; takers leave once the others are taken."""
         self._due.close(at_ns)

@@ -75,6 +75,9 @@ class Part(Protocol):
 
     job: Job
 
+    def open(self, at_ns: int) -> None:
+        """All users are there: what an open loop had due before ``at_ns``, and nobody took, is no part of the load."""
+
     def measure(self) -> None:
         """The measured time begins."""
 
@@ -146,6 +149,10 @@ class HttpPart:
             if frame["faults"] and not self._ending:
                 self._broke(str(frame["faults"][0]))
 
+    def open(self, at_ns: int) -> None:
+        """All users are there: what was due before ``at_ns`` while some were missing is no part of the load."""
+        self._load.open(at_ns)
+
     def measure(self) -> None:
         """The measured time begins."""
         self._begun = time.perf_counter(), time.process_time()
@@ -165,8 +172,8 @@ class HttpPart:
 
     def abandon(self) -> None:
         """Be gone, whatever the state."""
-        self._load.over.set()
         self._work.kill()
+        self._load.drop()
         with suppress(Exception):
             _users.detach(self._environment, self.job.workload.kind)
 
@@ -204,6 +211,11 @@ class DirectPart:
         """One fewer."""
         self._writers -= 1
         self._engine.send({"writers": self._writers})
+
+    def open(self, at_ns: int) -> None:
+        """All users are there, and the engine hears of it after it has heard of each of them."""
+        if self.job.arrivals is not None:
+            self._engine.send({"open_ns": at_ns})
 
     def measure(self) -> None:
         """The measured time begins."""

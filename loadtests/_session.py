@@ -99,6 +99,7 @@ class Session:
             self._users.append(users)
         if self.stage is Stage.RUNNING and not self._measured and self.offer is not None:
             self._measured = -1
+            self._crew.open(time.perf_counter_ns())  # no store is to blame for what waited for users
             gevent.spawn_later(self.offer.job.warmup_s, self._measure)
 
     def _measure(self) -> None:

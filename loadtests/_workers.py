@@ -31,6 +31,7 @@ class _Worker:
 
     client: str
     part: int
+    ahead_ns: int = 0  # its monotonic clock, of ours
     taken: Event = field(default_factory=Event)
     refused: str | None = None
     ending: Ending | None = None
@@ -44,7 +45,7 @@ class Workers:
     def __init__(self, runner: MasterRunner) -> None:
         self._runner = runner
         self._workers: dict[str, _Worker] = {}
-        self._block = 0
+        self._users = self._block = 0
         self._parts = 1
         self._job: Job | None = None
         self._scenario = ("", "")
@@ -63,6 +64,7 @@ class Workers:
 
     def identities(self, users: int) -> int:
         """How many writers there must be room for: as many for each worker as it gets when one other is lost."""
+        self._users = users
         options: Any = self._runner.environment.parsed_options
         workers = max(len(self._present), int(options.expect_workers), 1)
         self._block = room(math.ceil(users / max(1, workers - 1)))
@@ -75,7 +77,7 @@ class Workers:
         """Give each worker its part. ``scenario``: its name and its text.
 
         Raises:
-            BadInput: a worker can't take part.
+            BadInput: a worker can't take part, or would have a share of the rate and no user.
         """
         self._job, self._scenario, self._told, self._broke, self._began = job, scenario, told, broke, began
         self._workers, self._ending = {}, False
@@ -85,6 +87,11 @@ class Workers:
             raise BadInput(
                 f"{len(present)} workers are there, and the test was prepared for {known}: "
                 f"say --expect-workers {len(present)}, or start the test once all are there"
+            )
+        if job.arrivals is not None and self._users < len(present):
+            raise BadInput(
+                f"{self._users} users on {len(present)} workers: one without users could not send its share of the "
+                "rate; use more users or fewer workers"
             )
         self._parts = max(len(present), 1)
         for client in present:
@@ -130,7 +137,8 @@ class Workers:
             return
         worker.refused = msg.data["refused"]
         if worker.refused is None:
-            self._began(worker.part, Clocks(**msg.data["clocks"]).ahead_ns(Clocks.now()))
+            worker.ahead_ns = Clocks(**msg.data["clocks"]).ahead_ns(Clocks.now())
+            self._began(worker.part, worker.ahead_ns)
         worker.taken.set()
 
     def _on_ticks(self, msg: Any, **_: Any) -> None:
@@ -161,14 +169,22 @@ class Workers:
                 worker.lost = True
                 _log.error("Trackbench: worker %s is lost; this test proves no pass any more", worker.client)
 
+    def open(self, at_ns: int) -> None:
+        """All users are there."""
+        for worker in self._reachable:
+            self._runner.send_message(say.OPEN, {"at_ns": at_ns + worker.ahead_ns}, worker.client)
+
     def measure(self) -> None:
         """The measured time begins."""
         self._send(say.MEASURE)
 
     def _send(self, message: str) -> None:
-        for client in self._present:
-            if client in self._workers:
-                self._runner.send_message(message, {}, client)
+        for worker in self._reachable:
+            self._runner.send_message(message, {}, worker.client)
+
+    @property
+    def _reachable(self) -> list[_Worker]:
+        return [self._workers[client] for client in self._present if client in self._workers]
 
     def end(self) -> tuple[list[Ending], int]:
         """End the load in order: how each part ended, and how many were lost or left early."""

@@ -9,6 +9,7 @@ from bench.errors import BadInput
 from bench.history import store
 from bench.history.record import LOGGED, RUN_ID, SCENARIO, Record, record
 from bench.results import Results
+from bench.stores.url import hide_password
 
 FILES: Final = ("report.html", "report.md", "results.json", "junit.xml")
 _SEARCHABLE: Final = re.compile(r"[\w.:-]+", re.ASCII)
@@ -112,7 +113,7 @@ def _keep_files(client: Any, to: store.Address, run: Any, folder: Path) -> list[
         try:
             client.log_artifact(run.info.run_id, str(folder / name))
         except Exception as error:  # each kind of artifact store has errors of its own, and may lack its library
-            return [f"The report was not logged: {root.partition('?')[0]} can't be used ({to.scrubbed(error)})."]
+            return [f"The report was not logged: {hide_password(root)} can't be used ({type(error).__name__})."]
     if to.kind == "database" and is_local:
         return ["The report's files are on this machine; log through an MLflow server to keep them with the database."]
     return []

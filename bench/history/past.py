@@ -8,7 +8,7 @@ from typing import Any, Final
 from bench.errors import BadInput
 from bench.history import store
 from bench.history.names import PREFIX, experiment
-from bench.history.record import EXIT_CODE, LOGGED, MACHINE, REVISION, RUN_ID, SCENARIO, VERDICT
+from bench.history.record import EXIT_CODE, INTERRUPTED, LOGGED, MACHINE, REVISION, RUN_ID, SCENARIO, VERDICT
 
 MOST: Final = 200
 """Runs read back where nobody says how many: the search for changes takes time with the square of their number."""
@@ -27,6 +27,7 @@ class PastRun:
     machine: str
     metrics: Mapping[str, float]
     params: Mapping[str, str]
+    interrupted: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def _past_run(run: Any) -> PastRun:
         verdict=tags.get(VERDICT, "unknown"),
         exit_code=tags.get(EXIT_CODE, ""),
         machine=tags.get(MACHINE, "unknown"),
+        interrupted=tags.get(INTERRUPTED) == "yes",
         metrics=dict(run.data.metrics),
         params=dict(run.data.params),
     )

@@ -15,6 +15,7 @@ from bench.results import Results
 RUN_ID: Final = "trackbench.run_id"
 SCENARIO: Final = "trackbench.scenario"
 LOGGED: Final = "trackbench.logged"
+INTERRUPTED: Final = "trackbench.interrupted"
 """Set last, so that a run which was cut short while it was logged is known, and completed by the next attempt."""
 REVISION: Final = "trackbench.git_revision"
 VERDICT: Final = "trackbench.verdict"
@@ -159,7 +160,7 @@ def _tags(results: Results) -> dict[str, str]:
         EXIT_CODE: str(results.exit_code),
         MACHINE: machine_of(results),
         "trackbench.version": results.environment.get("trackbench", "unknown"),
-        "trackbench.interrupted": "yes" if run.interrupted else "no",
+        INTERRUPTED: "yes" if run.interrupted else "no",
         **{f"trackbench.verdict.{part(name)}": verdict for name, verdict in results.verdicts.items()},
     }
     found = {name: _cut(value) for name, value in found.items()}

@@ -125,7 +125,7 @@ def _order(place: Place | None, figure: str, figures: Sequence[str]) -> tuple[ob
 
 
 def _one(runs: Sequence[PastRun], place: Place | None, figure: str, key: str) -> Series:
-    own = tuple(run for run in runs if key in run.metrics)
+    own = tuple(run for run in runs if key in run.metrics and not run.interrupted)  # of fewer rounds than the others
     values = tuple(run.metrics[key] for run in own)
     found = [
         Shift(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from bench.errors import BadInput
 from bench.stores import schema
@@ -139,11 +139,14 @@ def _folder(path: Path, shown: str) -> Address:
 
 
 def _secrets(uri: str) -> tuple[str, ...]:
-    """The password in every way that it may be written; the longest first."""
+    """The passwords, of the login and of the query, in every way that they may be written; the longest first."""
     with suppress(ValueError):
-        if written := urlsplit(uri).password:
-            plain = unquote(written)
-            return tuple(sorted({uri, written, plain, quote(plain, safe="")}, key=len, reverse=True))
+        parts = urlsplit(uri)
+        asked = [value for name, value in parse_qsl(parts.query) if "pass" in name.lower()]
+        written = [parts.password] if parts.password else []
+        plain = [*asked, *map(unquote, written)]
+        found = {*written, *plain, *(quote(one, safe="") for one in plain)}
+        return tuple(sorted({uri, *found}, key=len, reverse=True)) if found else ()
     return (uri,) if "@" in uri else ()
 
 
@@ -253,8 +256,10 @@ def client(to: Address) -> Iterator[Any]:
             yield MlflowClient(tracking_uri=to.uri, registry_uri=to.uri)
         except (MlflowException, SQLAlchemyError) as error:
             raise BadInput(f"--track {to}: MLflow says: {to.scrubbed(_plain(error))}") from None
-        except OSError as error:
-            raise BadInput(f"--track {to}: {to.scrubbed(error)}") from None
+        except BadInput:
+            raise
+        except Exception as error:  # alembic's, a proxy's answer: none of them may cost a run its results
+            raise BadInput(f"--track {to}: {type(error).__name__}: {to.scrubbed(error)}") from None
 
 
 def _plain(error: Exception) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bench.cell import CLOSED, Cell, Interval
 from bench.judge import statistics as st
 from bench.judge.criteria import percent
-from bench.judge.fields import per_round, unit_of
+from bench.judge.fields import per_round, unit_of, why_unproven
 from bench.judge.looks import Look, reached, single
 from bench.results import Change, Comparison, Control
 
@@ -46,10 +46,18 @@ def control_of(first: Cell, second: Cell, looks: Looks = lambda _: ()) -> Contro
 
 
 def compared_fields(ours: Cell, theirs: Cell) -> list[str]:
-    """The figures in which two cells are compared: the rate of a closed loop, and the tails that both have."""
+    """The figures in which two cells are compared: the rate of a closed loop, and the tails that either has."""
     rate = "ops_per_s" if ours.metrics_per_s is None or theirs.metrics_per_s is None else "metrics_per_s"
     found = [rate] if ours.load == CLOSED and (_has(rate, ours) or _has(rate, theirs)) else []
-    return found + [name for name in ("p99_ms", "read.p95_ms") if _has(name, ours) and _has(name, theirs)]
+    return found + [name for name in ("p99_ms", "read.p95_ms") if _has(name, ours) or _has(name, theirs)]
+
+
+def doubt(field: str, ours: Cell, theirs: Cell) -> str | None:
+    """Why the side that looks better proves nothing: its figure is of too few of its operations, say."""
+    mine, others = (st.geometric_mean(per_round(field, one)) for one in (ours, theirs))
+    if not mine or not others:
+        return None
+    return why_unproven(field, ours if direction(field, mine / others) == "better" else theirs)
 
 
 def _has(field: str, cell: Cell) -> bool:
@@ -69,6 +77,7 @@ class _Pair:
     ours: list[float | None]
     theirs: list[float | None]
     share: float
+    doubt: str | None
 
     @property
     def ratios(self) -> list[float | None]:
@@ -77,7 +86,7 @@ class _Pair:
     @property
     def p(self) -> float | None:
         p = st.paired_p(self.ratios)
-        return None if p is None or len(self.ours) < FEWEST else min(1.0, p / self.share)
+        return None if p is None or self.doubt or len(self.ours) < FEWEST else min(1.0, p / self.share)
 
 
 def _paired(pairs: Sequence[tuple[Cell, Cell]], looks: Looks) -> list[Comparison]:
@@ -92,7 +101,7 @@ def _pair(ours: Cell, theirs: Cell, field: str, looks: Sequence[Look]) -> _Pair:
     rounds = min(len(mine), len(others))
     look = (reached(looks, rounds) or looks[:1] or single(rounds))[-1]
     kept = min(look.rounds, rounds)
-    return _Pair(ours, field, list(mine[:kept]), list(others[:kept]), look.share)
+    return _Pair(ours, field, list(mine[:kept]), list(others[:kept]), look.share, doubt(field, ours, theirs))
 
 
 def _told(pair: _Pair, p: float | None) -> Comparison:
@@ -142,6 +151,8 @@ def within(interval: Interval, margin: float) -> bool:
 
 
 def _untold(pair: _Pair) -> str:
+    if pair.doubt is not None:
+        return pair.doubt
     count = len(pair.ours)
     if count < FEWEST:
         return f"{count} {'round is' if count == 1 else 'rounds are'} too few; {FEWEST} is the least"

@@ -22,7 +22,17 @@ from typing import Literal, cast
 from bench.cell import Cell, Criterion, Interval, Verdict
 from bench.errors import BadInput
 from bench.judge import statistics as st
-from bench.judge.fields import FIELDS, HARNESS, ROUND_FIELDS, per_round, unit_of, value_of, why_missing, why_unproven
+from bench.judge.fields import (
+    FIELDS,
+    HARNESS,
+    INTEGRITY_FIELDS,
+    ROUND_FIELDS,
+    per_round,
+    unit_of,
+    value_of,
+    why_missing,
+    why_unproven,
+)
 from bench.judge.looks import Look, reached, single
 
 Other = Literal["", "reference", "baseline"]
@@ -108,6 +118,10 @@ def judge(
     doubt = why_unproven(expression.field, cell)
     if decision.outcome == "pass" and doubt is not None:
         decision = replace(decision, outcome="inconclusive", reason=doubt)
+    if expression.against == "baseline" and other is not None:
+        unlike = other_rate(expression.field, cell, other) or _other_sum(expression.field, cell, other)
+        if unlike is not None:
+            decision = replace(decision, outcome="inconclusive", reason=unlike, rounds_needed=None)
     return Criterion(
         candidate=cell.candidate,
         name=rule.name,
@@ -171,6 +185,31 @@ def _judge_count(expression: Expression, cell: Cell, other: Cell | None) -> _Dec
     return _Decision("pass" if expression.holds(value, limit) else "fail", f"measured {value:g}", value, limit)
 
 
+_SAME_RATE = math.log(1.05)
+_SUMS = (
+    "lock_errors", "deadlocks", "errors", "ops_failed", "ops_unknown", "server_errors", "schedule.skipped",
+    "schedule.late", "runs_unfinished",
+)  # fmt: skip
+
+
+def other_rate(field: str, ours: Cell, theirs: Cell) -> str | None:
+    """Why the tails of two open loops can't be compared: what they were offered differs; None where it does not."""
+    mine, others = ours.schedule, theirs.schedule
+    if mine is None or others is None or field.endswith("_per_s") or field not in ROUND_FIELDS:
+        return None
+    if abs(math.log(mine.rate / others.rate)) <= _SAME_RATE:
+        return None
+    return f"offered {others.rate:.3g}/s then, {mine.rate:.3g}/s now"
+
+
+def _other_sum(field: str, ours: Cell, theirs: Cell) -> str | None:
+    """Why two counts can't be compared: they are sums over unlike numbers of rounds."""
+    summed = field in _SUMS or field.startswith(("errors.", "referee.")) or field in INTEGRITY_FIELDS[1:]
+    if not summed or ours.rounds == theirs.rounds:
+        return None
+    return f"a sum over {theirs.rounds} rounds then, over {ours.rounds} now"
+
+
 def _nothing_there(expression: Expression, other: Cell | None) -> str:
     if expression.against == "baseline" and other is None:
         return "no baseline run has this cell"
@@ -222,7 +261,8 @@ def _judge_rounds(expression: Expression, cell: Cell, other: Cell | None, look: 
     interval = _interval(expression, judged, theirs, look.confidence)
     decision = replace(decision, noise=st.spread(judged))
     if interval is None:
-        return replace(decision, reason=_no_interval(expression, values, theirs), rounds_needed=10)
+        whole = all(value for value in (*judged, *theirs))  # a round without a value stays, however many follow
+        return replace(decision, reason=_no_interval(expression, values, theirs), rounds_needed=10 if whole else None)
     span = _span(expression, interval, look, which) + f" over {_count(len(values))}{_noise(decision.noise)}"
     held = [expression.holds(end, expression.factor) for end in interval]
     inside = interval[0] <= expression.factor <= interval[1]

@@ -28,10 +28,11 @@ from bench.judge.comparisons import (
     by_how_much,
     compared_fields,
     direction,
+    doubt,
     interval_text,
     within,
 )
-from bench.judge.criteria import percent
+from bench.judge.criteria import other_rate, percent
 from bench.judge.fields import per_round, unit_of
 from bench.results import Change, Comparison, Machine, Regression, Results
 
@@ -186,6 +187,7 @@ class _Pair:
     theirs: Sequence[float | None]
     relative: tuple[Sequence[float | None], Sequence[float | None]] | None
     bound: float
+    doubt: str | None
 
     @property
     def rounds(self) -> int:
@@ -194,14 +196,17 @@ class _Pair:
 
 def _pair(key: _Key, field: str, before: Mapping[_Key, Cell], after: Mapping[_Key, Cell], moved: Moved) -> _Pair:
     ours, theirs = per_round(field, after[key]), per_round(field, before[key])
+    unproven = other_rate(field, after[key], before[key]) or doubt(field, after[key], before[key])
     beside, then = _reference(key, after), _reference(key, before)
-    if beside is None or then is None or beside.candidate != then.candidate:
-        return _Pair(after[key], field, ours, theirs, None, _bound(key, field, before, after, moved))
-    relative = (
-        st.paired_ratios(ours, per_round(field, beside)),
-        st.paired_ratios(theirs, per_round(field, then)),
-    )
-    return _Pair(after[key], field, ours, theirs, relative, moved.seen)
+    relative = None
+    if beside is not None and then is not None and beside.candidate == then.candidate:
+        relative = (
+            st.paired_ratios(ours, per_round(field, beside)),
+            st.paired_ratios(theirs, per_round(field, then)),
+        )
+    if relative is None or st.unpaired(*relative, st.SHOWN_CONFIDENCE) is None:  # a round of the reference is missing
+        return _Pair(after[key], field, ours, theirs, None, _bound(key, field, before, after, moved), unproven)
+    return _Pair(after[key], field, ours, theirs, relative, moved.seen, unproven)
 
 
 def _reference(key: _Key, cells: Mapping[_Key, Cell]) -> Cell | None:
@@ -244,9 +249,9 @@ def _told(pairs: Sequence[_Pair], margin: float) -> list[Comparison]:
 
 
 def _find(pair: _Pair) -> _Found | None:
-    """None where the rounds are too few."""
+    """None where the rounds are too few, or prove nothing."""
     own = st.unpaired(pair.ours, pair.theirs, st.SHOWN_CONFIDENCE)
-    if own is None or pair.rounds < FEWEST:
+    if own is None or pair.doubt is not None or pair.rounds < FEWEST:
         return None
     return _Found(own, None if pair.relative is None else st.unpaired(*pair.relative, st.SHOWN_CONFIDENCE))
 
@@ -287,6 +292,8 @@ def _same(pair: _Pair, margin: float) -> Change:
 
 
 def _untold(pair: _Pair) -> str:
+    if pair.doubt is not None:
+        return pair.doubt
     if pair.rounds < FEWEST:
         return f"{len(pair.ours)} and {len(pair.theirs)} rounds are too few; {FEWEST} of each run is the least"
     return "a round without a value leaves no interval"

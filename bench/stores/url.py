@@ -62,6 +62,8 @@ def hide_password(text: str) -> str:
     scheme, separator, rest = text.partition("://")
     if not separator:
         return text
+    if "?" in rest.rpartition("@")[0]:  # a login's or a query's? in doubt nothing of either is shown
+        return f"{scheme}://…"
     login, at, place = rest.rpartition("@")
     user = login.partition(":")[0]
     hidden = f"{user}:***@" if ":" in login else f"{user}@" if at else ""

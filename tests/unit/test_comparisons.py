@@ -65,12 +65,14 @@ def test_where_it_can_not_be_told_the_reason_says_what_would_show() -> None:
     assert "so many rounds would show a difference of" in found.reason
 
 
-def test_only_figures_that_both_have_are_compared() -> None:
+def test_figures_that_either_has_are_compared() -> None:
     both = {"metrics_per_s": DRIFT, "ops_per_s": DRIFT, "p99_ms": DRIFT, "read.p95_ms": DRIFT}
     ours, theirs = a_cell(per_round=both), a_cell(per_round=both)
     assert compared_fields(ours, theirs) == ["metrics_per_s", "p99_ms", "read.p95_ms"]
     no_reads = theirs.model_copy(update={"per_round": {**both, "read.p95_ms": [None] * 8}})
-    assert compared_fields(ours, no_reads) == ["metrics_per_s", "p99_ms"]
+    assert compared_fields(ours, no_reads) == compared_fields(no_reads, ours) == compared_fields(ours, theirs)
+    never = ours.model_copy(update={"per_round": {**both, "read.p95_ms": [None] * 8}})
+    assert compared_fields(never, no_reads) == ["metrics_per_s", "p99_ms"]
     reads = ours.model_copy(update={"metrics_per_s": None})
     assert compared_fields(reads, theirs)[0] == "ops_per_s"
     offered = ours.model_copy(update={"load": "80 %"})
@@ -174,3 +176,21 @@ def test_within_a_margin_is_the_whole_interval() -> None:
     assert not within((0.94, 1.0), 0.05)
     assert not within((1.0, 1.06), 0.05)
     assert within((0.9525, 1.0499), 0.05)
+
+
+def test_a_tail_of_survivors_is_no_better() -> None:
+    """Half of the operations failed, and the rest was quick."""
+    bad = a_cell().operations["log_metric"].model_copy(update={"ok": 50, "failed": 50})
+    quick = a_cell(per_round={"p99_ms": times(0.6)}, operations={"log_metric": bad}, load="80 %")
+    usual = reference(p99_ms=DRIFT).model_copy(update={"load": "80 %"})
+    (found,) = compared(quick, usual)
+    assert (found.outcome, found.p) == ("unknown", None)
+    assert "did not end ok" in found.reason
+    (slower,) = compared(quick.model_copy(update={"per_round": {"p99_ms": times(1.6)}}), usual)
+    assert slower.outcome == "worse"  # that it is, whatever else failed
+
+
+def test_a_tail_that_is_gone_is_unknown() -> None:
+    ours = a_cell(per_round={"p99_ms": [None] * 8}, load="80 %")
+    (found,) = compared(ours, reference(p99_ms=DRIFT).model_copy(update={"load": "80 %"}))
+    assert found.outcome == "unknown"

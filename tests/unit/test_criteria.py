@@ -354,3 +354,11 @@ def test_without_a_baseline_it_is_inconclusive(field: str) -> None:
     assert empty.reason == "the baseline has no value to compare with"
     few = against_baseline("p99_ms <= 2 * baseline", rounds(*STEADY), rounds(1.0, 1.0))
     assert few.reason == "2 rounds of the baseline are too few for an interval"
+
+
+def test_sums_over_unlike_numbers_of_rounds_are_not_compared() -> None:
+    few, many = a_cell(lock_errors=10, rounds=2), a_cell(lock_errors=10, rounds=10)
+    found = against_baseline("lock_errors <= baseline", few, many)
+    assert (found.outcome, found.reason) == ("inconclusive", "a sum over 10 rounds then, over 2 now")
+    assert against_baseline("lock_errors <= baseline", many, many).outcome == "pass"
+    assert against_baseline("success_rate >= baseline", few, many).outcome == "pass"

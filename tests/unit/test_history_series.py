@@ -51,6 +51,15 @@ def test_a_planted_change_is_found_with_its_run_and_what_was_new_there() -> None
     assert only(machine.series, "machine_spin_ms").shifts == ()
 
 
+def test_interrupted_runs_are_listed_and_in_no_series() -> None:
+    past = runs(14)
+    past[9:12] = [PastRun(**{**vars(run), "interrupted": True, "metrics": {P99: 400.0}}) for run in past[9:12]]
+    (machine,) = history_of("quick", "here", past).machines
+    assert len(machine.runs) == 14
+    assert len(only(machine.series, "p99_ms").values) == 11
+    assert only(machine.series, "p99_ms").shifts == ()
+
+
 def test_runs_of_unlike_machines_are_series_of_their_own() -> None:
     slow = runs(12, metrics={P99: 80.0}, machine="old")
     found = history_of("quick", "here", sorted([*runs(12), *slow], key=lambda each: each.started))

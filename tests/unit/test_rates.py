@@ -33,12 +33,12 @@ def test_a_share_is_of_the_geometric_mean_of_the_closed_loops_rounds() -> None:
 
 def test_what_is_no_closed_loop_of_the_cell_gives_no_maximum() -> None:
     others = [
-        a_record(candidate="b", ops_per_s=9.0, load="20 %"),
         a_record(candidate="b", ops_per_s=9.0, control=True),
         a_record(candidate="b", ops_per_s=9.0, concurrency=7),
         a_record(candidate="b", ops_per_s=9.0, workload="other"),
         a_record(candidate="b", ops_per_s=9.0, driver="http"),
         a_record(candidate="b", ops_per_s=None),
+        a_record(candidate="b", ops_per_s=9.0, load="20 %"),
     ]
     assert rate(paced(OWN, [*RECORDS, *others]).pace) == pytest.approx(160.0)
     unknown = paced(OWN, others)
@@ -76,3 +76,8 @@ def test_an_open_loop_lasts_until_enough_writes_are_due() -> None:
     mixed = Workload("m", "mixed", read_share=0.5)
     assert duration_s(a_trial(duration_s=3.0, min_writes=400, pace=Pace(100.0)), mixed) == pytest.approx(8.8)
     assert duration_s(a_trial(duration_s=3.0, min_writes=400, pace=Pace(1.0)), work) == 12.0
+
+
+def test_rounds_that_were_added_later_change_no_rate() -> None:
+    later = [*RECORDS, a_record(candidate="b", load="80 %"), a_record(candidate="b", ops_per_s=9999.0)]
+    assert rate(paced(OWN, later).pace) == pytest.approx(160.0)

@@ -210,3 +210,31 @@ def test_an_open_loop_is_compared_by_latency_alone() -> None:
     cells = run(store("mysql", 1.0, ops_per_s=100.0), offered(1.0, 80.0, 0.8))
     found = [one.field for one in regression(cells, cells).comparisons if one.load != "closed"]
     assert found == ["p99_ms"]
+
+
+def paced(name: str, rate: float, tail: float, **changes: object) -> Cell:
+    lag = Percentiles()
+    schedule = Schedule(arrivals="poisson", rate=rate, share=0.8, due=400, skipped=0, lag_ms=lag, own_lag_ms=lag)
+    return store(name, 1.0, tail, load="80 %", schedule=schedule, **changes)
+
+
+def test_tails_at_other_rates_are_not_compared() -> None:
+    """Its rate is a share of what another store takes, and that store changed."""
+    base, now = (run(store("mysql", 2.0), paced("mysql", rate, tail)) for rate, tail in ((60.0, 1.0), (200.0, 4.0)))
+    found = regression(base, now)
+    assert outcomes(base, now)["mysql", "p99_ms"] == "unknown"
+    assert found.outcome != "worse"
+    assert any("offered 60/s then, 200/s now" in one.reason for one in found.comparisons)
+
+
+def test_a_lost_round_of_the_reference_widens_what_the_machine_explains() -> None:
+    moved = Machine(spin_ms=[1.1 * one for one in NOISY], sync_ms=WOBBLE)
+    base = run(store("sqlite", 1.0), store("mysql", 2.0), machine=Machine(spin_ms=NOISY, sync_ms=WOBBLE))
+    slower = run(store("sqlite", 0.88), store("mysql", 1.76), machine=moved)
+    assert "worse" not in outcomes(base, slower).values()
+    gone = slower.cells[0].per_round
+    holed = slower.cells[0].model_copy(update={"per_round": {k: [None, *v[1:]] for k, v in gone.items()}})
+    assert "worse" not in outcomes(base, slower.model_copy(update={"cells": [holed, slower.cells[1]]})).values()
+
+
+NOISY = [1.0, 1.2, 0.85, 1.1, 0.9, 1.15, 0.95, 1.0, 0.8, 1.1]
