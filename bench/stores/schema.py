@@ -43,8 +43,10 @@ def mlflow_version() -> str:
 
 
 async def inspect(store: Store, session: Session) -> Found:
-    """Look at what a database holds, changing nothing."""
+    """Look at what a database holds now, changing nothing: MySQL shows a transaction what was there when it began."""
+    await session.rollback()
     tables = set(await store.tables(session))
+    await session.rollback()
     if not tables:
         return Found(Content.EMPTY, frozenset(), None)
     if not tables >= _NEEDED:

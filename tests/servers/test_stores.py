@@ -295,12 +295,18 @@ def test_session_settings_reach_the_server(fresh: Callable[[str], StoreUrl]) -> 
 
 
 def test_a_database_without_the_schema(park: Park, tmp_path: Any) -> None:
+    """What another connection makes meanwhile is seen at once, whatever snapshot the session had."""
+
+    async def looks(url: StoreUrl) -> list[schema.Found]:
+        async with opened(url) as (store, session):
+            first = await schema.inspect(store, session)
+            sql(url, "CREATE TABLE theirs (id INT)")
+            return [first, await schema.inspect(store, session)]
+
     for name in ("sqlite", "postgresql", "mysql"):
         url = park.empty(name, tmp_path)
-        found = on(url, lambda tracking: schema.inspect(tracking.store, tracking.session))
-        assert found.content is schema.Content.EMPTY
-        sql(url, "CREATE TABLE theirs (id INT)")
-        found = on(url, lambda tracking: schema.inspect(tracking.store, tracking.session))
+        first, found = asyncio.run(looks(url))
+        assert first.content is schema.Content.EMPTY
         assert (found.content, found.tables) == (schema.Content.FOREIGN, {"theirs"})
         with pytest.raises(BadInput, match=r"holds 1 tables that are not MLflow's"):
             schema.check(url, found, schema.Revisions("head", frozenset({"head"}), frozenset()))
