@@ -213,7 +213,7 @@ class DirectPart:
         self._engine.send({"writers": self._writers})
 
     def open(self, at_ns: int) -> None:
-        """All users are there, and the engine hears of it after it has heard of each of them."""
+        """All users are there: what was due before ``at_ns`` while some were missing is no part of the load."""
         if self.job.arrivals is not None:
             self._engine.send({"open_ns": at_ns})
 

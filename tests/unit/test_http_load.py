@@ -2,11 +2,13 @@
 
 from collections import Counter
 from pathlib import Path
+from time import perf_counter_ns as now
 from typing import Any
 
 import gevent
 from http_scripted import Scripted, answer, in_turn, job
 
+from bench.arrivals import Arrivals
 from bench.ledger import load as load_ledger
 from bench.site import Site
 from bench.workload import Workload
@@ -43,6 +45,23 @@ def test_identities_are_this_processs_own_and_are_taken_up_again(tmp_path: Path)
     assert load.take() is one
     assert load.take() is two
     load.close()
+
+
+def test_a_dropped_load_is_closed_when_its_last_user_has_left(tmp_path: Path) -> None:
+    load = Load(job(tmp_path, LOG_METRIC, Site("http://127.0.0.1:1"), arrivals=Arrivals("constant", 100, 0)))
+    writer = load.take()
+    assert writer is not None
+    load.begin(now() - 10**9, None)
+    load.drop()
+    assert load.over.is_set()
+    assert load.pace is not None
+    assert load.pace.next(writer) is None  # the schedule has ended
+    assert not writer._ledger._file.closed
+    load.give(writer)
+    assert writer._ledger._file.closed
+    assert load.take() is None
+    assert job_samples(tmp_path) >= 100
+    load.drop()
 
 
 def test_a_measurement_tells_of_every_operation_up_to_the_last(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
+from time import perf_counter_ns as now
 from typing import Any
 
 import gevent
@@ -29,7 +30,7 @@ NONE = ErrorKind.NONE
 
 
 class Opened:
-    """An open loop of some users, from its beginning to its end."""
+    """An open loop of some users, from its beginning to its end; `join` adds one."""
 
     def __init__(self, folder: Path, answers: Answers, arrivals: Arrivals, users: int = 1, **fields: Any) -> None:
         self.arrivals = arrivals
@@ -37,8 +38,13 @@ class Opened:
         site = Site(self.server.url, {}, True)
         self.load = Load(job(folder, fields.pop("workload", LOG_METRIC), site, arrivals=arrivals, **fields))
         self.frames: list[dict[str, Any]] = []
-        self.users = [gevent.spawn(self._use) for _ in range(users)]
+        self.users: list[Any] = []
+        for _ in range(users):
+            self.join()
         self.measurement = gevent.spawn(Measurement(self.load, self.frames.append).run)
+
+    def join(self) -> None:
+        self.users.append(gevent.spawn(self._use))
 
     def _use(self) -> None:
         """What a Locust user does."""
@@ -182,6 +188,32 @@ def test_a_load_whose_owner_ends_it_sends_what_was_due(open_loop: Callable[..., 
     assert outcomes(found) == [(OK, NONE, 1)] * len(found)
     assert one.end["begin_ns"] == 0
     assert one.end["end_ns"] >= 200 * MS
+
+
+def test_what_was_due_before_all_users_were_there_is_not_theirs(open_loop: Callable[..., Opened]) -> None:
+    """Under Locust they come one by one; a backlog that comes to be afterwards stays."""
+    go_on = Event()
+    one = open_loop(held(go_on), Arrivals("constant", 100, 0), users=0, duration_s=float("inf"))
+    gevent.sleep(0.2)
+    at = now()
+    one.load.open(at)
+    one.join()
+    gevent.spawn_later(0.2, go_on.set)
+    gevent.spawn_later(0.3, one.load.over.set)
+    found = one.wait()
+    assert found.scheduled_ns.tolist() == [due for due in one.due() if due >= at]
+    assert outcomes(found) == [(OK, NONE, 1)] * len(found)
+    assert found.response_ms[0] > 100
+
+
+def test_an_order_to_end_ends_the_drain_of_a_load_with_a_time(open_loop: Callable[..., Opened]) -> None:
+    go_on = Event()
+    one = open_loop(held(go_on), Arrivals("constant", 100, 0), duration_s=0.4)
+    gevent.spawn_later(0.5, one.load.over.set)
+    gevent.spawn_later(0.9, go_on.set)  # while it would still drain
+    found = one.wait()
+    assert outcomes(found) == [(OK, NONE, 1)] + [(SKIPPED, NONE, 0)] * 39
+    assert one.end["end_ns"] == 400 * MS
 
 
 @pytest.mark.parametrize("warmup_s", [0.0, 60.0])

@@ -216,6 +216,61 @@ print(json.dumps([found[:len(expected)] == expected, len(found) - len(expected),
     assert set(outcomes) <= {2, 4, 5}  # ok, unknown where it was killed, skipped
 
 
+def test_a_dropped_part_lets_its_users_go_and_keeps_nothing_open(tmp_path: Path) -> None:
+    """One user waits for its answer, the other two for arrivals."""
+    script = (
+        _OPEN
+        + """
+import os
+from loadtests import _part
+def kept():  # the timer, and files of ours
+    paths = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if fd.isdigit()
+             and os.path.lexists(f"/proc/self/fd/{fd}")]
+    return [path for path in paths if "timerfd" in path or path.startswith(str(folder))]
+
+go_on = Event()
+def held(number, path):
+    go_on.wait()
+    return answer()
+
+server, runner, load = prepared(LogMetricUser, held, block=3, writers=3, run_ids=("",) * 3, duration_s=float("inf"),
+                                arrivals=Arrivals("constant", 0.01, 0))
+load.close()
+before = kept()
+broken = []
+part = _part.begin(runner.environment, load.job, lambda second, tick: None, broken.append)
+load = part._load
+runner.start(3, 100)
+server.reached.wait()
+while load.ready < 3:
+    load.seated.clear()
+    load.seated.wait()
+gevent.sleep(0)
+users = [load.users]
+part.abandon()
+while load.users > 1:
+    load.seated.clear()
+    load.seated.wait()
+users.append(load.users)
+in_flight = kept()
+go_on.set()
+while load.users:
+    load.seated.clear()
+    load.seated.wait()
+with gevent.Timeout(5, False):
+    while kept():  # gevent closes files in the next round of its loop
+        gevent.sleep(0)
+after = kept()
+runner.quit()
+print(json.dumps([users, before, in_flight, after, broken]))
+"""
+    )
+    users, before, in_flight, after, broken = run(tmp_path, script)
+    assert users == [3, 1]
+    assert len(in_flight) > 3
+    assert before == after == broken == []
+
+
 def test_a_writer_that_breaks_down_is_a_fault_and_ends_the_load(tmp_path: Path) -> None:
     script = """
 server, runner, load = prepared(LogMetricUser)

@@ -42,6 +42,7 @@ print(json.dumps([notes_on(20, [20], None), notes_on(20, [20, 5], None), notes_o
 
 _SESSION = """
 import json, time
+from types import SimpleNamespace
 from bench.host import Order
 from loadtests import _session
 class Silent:
@@ -69,6 +70,22 @@ def test_a_load_that_never_was_measured_ends_with_a_fault() -> None:
     (frame,) = run(script)
     assert frame["faults"] == []
     assert len(frame["notes"]) == 1
+
+
+def test_the_warm_up_begins_without_what_waited_for_users() -> None:
+    script = (
+        _SESSION
+        + """
+opened = []
+session._crew.open = opened.append
+session.offer = SimpleNamespace(job=SimpleNamespace(warmup_s=60.0))
+before = time.perf_counter_ns()
+session.all_users_are_there(4)
+session.all_users_are_there(5)  # by hand, later
+print(json.dumps([len(opened), before <= opened[0] <= time.perf_counter_ns(), session._measured]))
+"""
+    )
+    assert run(script) == [1, True, -1]
 
 
 _CONDUCTOR = """
@@ -202,6 +219,49 @@ except BadInput as error:
         "3 workers are there, and the test was prepared for 1: "
         "say --expect-workers 3, or start the test once all are there"
     )
+
+
+def test_a_rate_wants_a_user_on_each_worker() -> None:
+    script = (
+        _WORKERS
+        + """
+options.expect_workers = 3
+def begun(users, arrivals):
+    workers.enlist = lambda client: None  # an answer is not what this is about
+    try:
+        job = SimpleNamespace(writers=workers.identities(users), arrivals=arrivals)
+        workers.begin(job, ("ci", ""), print, broken.append, print)
+    except BadInput as error:
+        return str(error)
+print(json.dumps([begun(2, True), begun(3, True), begun(2, None)]))
+"""
+    )
+    assert run(script) == [
+        "2 users on 3 workers: one without users could not send its share of the rate; use more users or fewer workers",
+        None,
+        None,
+    ]
+
+
+def test_each_worker_hears_on_its_own_clock_when_all_users_are_there() -> None:
+    script = (
+        _WORKERS
+        + """
+from loadtests._workers import _Worker
+sent = []
+runner.send_message = lambda *given: sent.append(given)
+workers._workers = {"a": _Worker("a", 0), "b": _Worker("b", 1, ahead_ns=-40), "gone": _Worker("gone", 2)}
+workers.open(100)
+workers.measure()
+print(json.dumps(sent))
+"""
+    )
+    assert run(script) == [
+        ["trackbench-open", {"at_ns": 100}, "a"],
+        ["trackbench-open", {"at_ns": 60}, "b"],
+        ["trackbench-measure", {}, "a"],
+        ["trackbench-measure", {}, "b"],
+    ]
 
 
 def test_users_of_a_worker_that_comes_too_late_are_missed_in_the_load() -> None:

@@ -98,6 +98,23 @@ def test_a_load_that_ends_early_has_no_arrivals_after_its_end() -> None:
     assert due.closing_ns == EPOCH + 3 * MS
 
 
+@settings(max_examples=60, deadline=None)
+@given(schedules, st.integers(0, 100 * MS), st.integers(0, 5))
+def test_what_was_due_before_the_opening_and_not_taken_does_not_exist(
+    arrivals: Arrivals, opening: int, taken: int
+) -> None:
+    at, closing = EPOCH + opening, EPOCH + 200 * MS
+    due = Due(arrivals, EPOCH)
+    before = [due.take(closing, lambda *_: None) for _ in range(taken)]
+    after = due.next_ns or 0
+    due.open(at)
+    left: list[int] = []
+    due.close(closing)
+    due.abandon(closing, lambda due_ns, _: left.append(due_ns))
+    assert len(before) == taken
+    assert left == [one for one in planned(arrivals, EPOCH, closing) if one >= max(at, after)]
+
+
 @pytest.mark.parametrize(
     ("work", "operation"),
     [

@@ -1,18 +1,26 @@
 """The pacer for asyncio: no arrival is lost, whoever takes it, skips it or is stopped while it waits."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
+from http_scripted import job
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.arrivals import Arrivals, due_times
+from bench.engine import Engine
+from bench.frames import pack
 from bench.pacer import Alarm, Due, Pacer, Seat
+from bench.site import Site
+from bench.stores.url import parse
+from bench.workload import Workload
 
 MS = 10**6
 now = time.perf_counter_ns
@@ -303,6 +311,29 @@ def test_nothing_is_lost_whoever_is_stopped(
     epoch, closing = uvloop.run(body())
     assert sorted(log.taken + log.skipped) == planned(arrivals, epoch, closing)
     assert log.most <= writers
+
+
+def test_an_engine_forgets_what_was_due_before_its_owner_had_all_writers(tmp_path: Path) -> None:
+    """It begins without any, as under Locust, and its owner says when all are there."""
+    url = parse(f"sqlite:///{tmp_path / 'none.db'}")
+    arrivals = Arrivals("constant", 1000.0, 1)
+    wanted = job(tmp_path, Workload("m", "log_metric"), Site(""), url=url, arrivals=arrivals, duration_s=math.inf)
+
+    async def body() -> None:
+        orders = asyncio.StreamReader()
+        engine = Engine(wanted, orders)
+        assert engine._pacer is not None
+        epoch = now() - 10**9
+        engine._pacer.begin(Due(arrivals, epoch))
+        orders.feed_data(pack({"open_ns": epoch + 900 * MS}))
+        orders.feed_eof()
+        await engine._obey()
+        assert engine._faults() == []
+        assert engine._pacer.due.next_ns == epoch + 900 * MS
+        engine._pacer.release()
+        engine._recorder.close()
+
+    uvloop.run(body())
 
 
 def test_an_idle_pacer_sleeps(run: Run) -> None:
