@@ -66,6 +66,7 @@ def check(found: Any, places: set[Place]) -> None:
 
 
 @pytest.mark.usefixtures("quick_start")
+@pytest.mark.slow
 def test_a_short_self_test(here: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrate, "at_hand", lambda: (Place("sqlite", 1),))
     code, out, err = here("--rounds", "2", "--duration", "0.3", "--json")

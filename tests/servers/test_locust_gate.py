@@ -175,8 +175,8 @@ WORKERS = ("--processes", "2", "--master-bind-port", "15557", "--master-port", "
 @pytest.mark.parametrize(
     ("user", "more"),
     [
-        pytest.param("DirectLogMetricUser", (), marks=pytest.mark.slow),
-        ("LogMetricUser", ()),
+        ("DirectLogMetricUser", ()),
+        pytest.param("LogMetricUser", (), marks=pytest.mark.slow),
         pytest.param("DirectLogMetricUser", WORKERS, marks=pytest.mark.slow),
     ],
 )

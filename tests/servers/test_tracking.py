@@ -41,6 +41,7 @@ def all_gone(pids: list[int]) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_with_authentication_only_its_login_lets_in(park: Park, public_tmp: Path):
     url = park.fresh("sqlite", public_tmp)
     settings = TrackingSettings(workers=1, authentication=True)

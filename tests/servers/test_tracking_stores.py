@@ -301,6 +301,7 @@ def test_the_images_health_check_finds_nobody():
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_image_makes_metrics_a_hypertable_once(park: Park, public_tmp: Path):
     url = park.empty("timescaledb", public_tmp)
     for _ in range(2):

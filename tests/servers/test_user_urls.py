@@ -235,6 +235,7 @@ def processes() -> Iterator[ExitStack]:
         yield stack
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_costs_its_trials_only(processes: ExitStack, public_tmp: Path, tmp_path: Path) -> None:
     """The run goes on with the other store, says what it could not measure, and can't tidy up what is gone."""
     file = tmp_path / "tiny.toml"
@@ -259,6 +260,7 @@ def test_a_server_that_dies_costs_its_trials_only(processes: ExitStack, public_t
     assert not [reason for reason in reasons if "TaskGroup" in reason]  # that would be no reason
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_takes_its_rows_away(
     fresh: Callable[[str], StoreUrl], processes: ExitStack, public_tmp: Path, tmp_path: Path
 ) -> None:
