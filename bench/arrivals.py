@@ -21,7 +21,8 @@ class Arrivals:
 
     ``limit_ns`` is the latency limit as pgbench has it (``--latency-limit``): an operation that could not be sent
     before it is skipped; None sends all of them, however late. ``offset`` shifts a constant schedule by that share of
-    a gap, so that several load processes do not arrive together.
+    a gap, so that several load processes do not arrive together. ``share`` is that of the maximum throughput from which
+    the rate came, where it came from one; it is only told.
     """
 
     kind: Kind
@@ -29,6 +30,7 @@ class Arrivals:
     seed: int
     limit_ns: int | None = None
     offset: float = 0.0
+    share: float | None = None
 
 
 def due_times(arrivals: Arrivals) -> Iterator[int]:

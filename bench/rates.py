@@ -60,6 +60,5 @@ def arrivals(trial: Trial, seed: int) -> Arrivals | None:
     if pace.rate is None:
         raise ValueError(f"no closed loop of this cell was measured, so there is no maximum to hold {pace.label} of")
     limit_ns = None if pace.limit_ms is None else round(pace.limit_ms * 1e6)
-    return Arrivals(
-        pace.arrivals, pace.rate, TrialKey.of("/".join(map(str, trial.group)), seed, trial.round).word, limit_ns
-    )
+    seeds = TrialKey.of("/".join(map(str, trial.group)), seed, trial.round)
+    return Arrivals(pace.arrivals, pace.rate, seeds.word, limit_ns, share=pace.share)

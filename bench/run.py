@@ -172,9 +172,10 @@ async def _until_decided(request: Request, state: _State, show: _Show) -> None:
     scenario, watcher = _judged(request), show[2]
     assert request.budget_s is not None
     done = planned_rounds(scenario, request.overrides)
+    baseline = None if _doubt(request.baseline, _conditions(request, state)) else request.baseline
     state.looks = {group: looks.planned(rounds) for group, rounds in done.items()}
     for look in range(looks.LOOKS):
-        wanted = undecided(scenario, state.records, state.candidates, state.looks, request.baseline)
+        wanted = undecided(scenario, state.records, state.candidates, state.looks, baseline)
         missing = {group: state.looks[group][look].rounds - done[group] for group in wanted}
         last = max(record.round for record in state.records) + 1
         if more_rounds := max(missing.values(), default=0):
@@ -253,7 +254,7 @@ def _conclude(request: Request, folder: Path, state: _State, ending: tuple[datet
         trials_done=len(state.records),
         looks=[look.rounds for look in max(state.looks.values(), key=lambda own: own[-1].rounds, default=())],
     )
-    known = conditions(scenario, state.candidates, state.facts, request.overrides, _addresses(request))
+    known = _conditions(request, state)
     found = judge_records(
         scenario, state.records, state.candidates, run_facts, state.facts,
         looks=state.looks, baseline=request.baseline, doubt=_doubt(request.baseline, known),
@@ -292,13 +293,15 @@ def _doubt(baseline: Results | None, known: dict[str, str]) -> str | None:
     return f"the baseline run was not measured alike: {first} {then!r} then, {now!r} now"
 
 
-def _addresses(request: Request) -> dict[str, str]:
-    """Where the candidates are whose database the user gave: two databases are not alike because both are given."""
-    return {
+def _conditions(request: Request, state: _State) -> dict[str, str]:
+    """What must be alike in a run that is compared; two databases are not alike because the user gave both."""
+    scenario = _judged(request)
+    addresses = {
         name: f"{url.host}:{url.port}/{url.database}"
-        for name, spec in request.scenario.scenario.candidates.items()
+        for name, spec in scenario.candidates.items()
         if (url := request.urls.get(spec.store)) is not None and url.path is None
     }
+    return conditions(scenario, state.candidates, state.facts, request.overrides, addresses)
 
 
 def _machine(state: _State) -> Machine:

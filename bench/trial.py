@@ -13,7 +13,7 @@ import numpy as np
 
 from bench import ledger, loader, machine, samples
 from bench.availability import EVERY_S, Prober
-from bench.cell import INTEGRITY_COUNTS, Generator, Integrity, Schedule
+from bench.cell import INTEGRITY_COUNTS, Generator, Integrity
 from bench.identity import TrialKey, run_name
 from bench.integrity import Expected, Tally, read_back
 from bench.integrity.run_audit import run_row
@@ -130,8 +130,6 @@ async def _measure(trial: Trial, setting: Setting, stand: Stand, layout: Layout,
     _compact(folder, load.epochs)
     taken = samples.load(folder / "samples.parquet")
     found = figures(taken, load.window, layout.workload, load.retried, job.arrivals, as_given=trial.count is not None)
-    if isinstance(schedule := found.get("schedule"), Schedule) and trial.pace is not None:
-        found["schedule"] = schedule.model_copy(update={"share": trial.pace.share})
     return {
         **found,
         "runs_unfinished": unfinished(taken, layout.workload, trial.concurrency, trial.count),

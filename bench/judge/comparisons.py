@@ -8,6 +8,7 @@ even one of two equal cells called better or worse.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bench.cell import CLOSED, Cell, Interval
 from bench.judge import statistics as st
@@ -114,23 +115,28 @@ def _told(pair: _Pair, p: float | None) -> Comparison:
         narrow = st.log_interval(ratios, 1 - (1 - st.GATE_CONFIDENCE) * pair.share)
         outcome = _outcome(pair.field, ratio, narrow, p)
         reason = _reason(pair, ratio, interval, outcome, p)
+    return comparison(
+        pair.cell, pair.field, pair.ours, pair.theirs,
+        ratio=ratio, interval=interval, confidence=confidence, p=p, outcome=outcome, reason=reason,
+    )  # fmt: skip
+
+
+def comparison(
+    cell: Cell, field: str, ours: Sequence[float | None], theirs: Sequence[float | None], **told: Any
+) -> Comparison:
+    """What is said of one figure of a cell, with the figure on both sides; ``told`` are the other fields."""
     return Comparison(
-        candidate=pair.cell.candidate,
-        driver=pair.cell.driver,
-        workload=pair.cell.workload,
-        concurrency=pair.cell.concurrency,
-        load=pair.cell.load,
-        field=pair.field,
-        unit=unit_of(pair.field),
-        ours=st.geometric_mean(pair.ours),
-        theirs=st.geometric_mean(pair.theirs),
-        rounds=(len(pair.ours), len(pair.theirs)),
-        ratio=ratio,
-        interval=interval,
-        confidence=confidence,
-        p=p,
-        outcome=outcome,
-        reason=reason,
+        candidate=cell.candidate,
+        driver=cell.driver,
+        workload=cell.workload,
+        concurrency=cell.concurrency,
+        load=cell.load,
+        field=field,
+        unit=unit_of(field),
+        ours=st.geometric_mean(ours),
+        theirs=st.geometric_mean(theirs),
+        rounds=(len(ours), len(theirs)),
+        **told,
     )
 
 

@@ -27,13 +27,14 @@ from bench.judge.comparisons import (
     MARGIN,
     by_how_much,
     compared_fields,
+    comparison,
     direction,
     doubt,
     interval_text,
     within,
 )
 from bench.judge.criteria import other_rate, percent
-from bench.judge.fields import per_round, unit_of
+from bench.judge.fields import per_round
 from bench.results import Change, Comparison, Machine, Regression, Results
 
 _Key = tuple[str, str, str, int, str]
@@ -264,24 +265,11 @@ def _comparison(pair: _Pair, found: _Found | None, p: float | None, clear: bool,
     if found is not None and p is not None:
         outcome = direction(pair.field, found.own.ratio) if clear else _same(pair, margin)
         reason = _why(pair, found, p, outcome, margin)
-    return Comparison(
-        candidate=pair.cell.candidate,
-        driver=pair.cell.driver,
-        workload=pair.cell.workload,
-        concurrency=pair.cell.concurrency,
-        load=pair.cell.load,
-        field=pair.field,
-        unit=unit_of(pair.field),
-        ours=st.geometric_mean(pair.ours),
-        theirs=st.geometric_mean(pair.theirs),
-        rounds=(len(pair.ours), len(pair.theirs)),
-        ratio=None if own is None else own.ratio,
-        interval=None if own is None else (own.low, own.high),
-        confidence=st.SHOWN_CONFIDENCE,
-        p=p,
-        outcome=outcome,
-        reason=reason,
-    )
+    return comparison(
+        pair.cell, pair.field, pair.ours, pair.theirs,
+        ratio=None if own is None else own.ratio, interval=None if own is None else (own.low, own.high),
+        confidence=st.SHOWN_CONFIDENCE, p=p, outcome=outcome, reason=reason,
+    )  # fmt: skip
 
 
 def _same(pair: _Pair, margin: float) -> Change:

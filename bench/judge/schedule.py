@@ -28,6 +28,7 @@ def schedule_of(samples: Samples, due: Flags, arrivals: Arrivals) -> Schedule:
     return Schedule(
         arrivals=arrivals.kind,
         rate=arrivals.rate,
+        share=arrivals.share,
         due=arrived,
         late=late,
         skipped=arrived - kept,
