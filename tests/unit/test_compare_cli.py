@@ -2,17 +2,15 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from called import Call, Ended, caller
 from made import a_cell, a_result
 from rich.cells import cell_len
 
-from bench import cli
 from bench.baseline import load_baseline
 from bench.errors import BadInput
 from bench.results import Regression, Results
@@ -21,34 +19,12 @@ CONDITIONS = {"processor": "A", "mysql: setting sync_binlog": "1", "direct log_m
 HOSTILE = "<script>alert('x')</script>|`$x^2$`\x1b[31m\nrm"
 
 
-@dataclass
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Ended]
-
-
 @pytest.fixture
 def trackbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
 
-    def call(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["trackbench", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ending:
-            code = int(ending.code or 0)
-        captured = capsys.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return call
+    return caller(monkeypatch, capsys)
 
 
 def a_run(name: str, *figures: tuple[float, float], day: int = 1, **changes: object) -> Results:

@@ -2,12 +2,11 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import pytest
+from called import Call, Ended, caller
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import a_result
@@ -19,33 +18,11 @@ from bench.errors import BadInput, ExitCode
 SECRET = "hunter2hunter2"
 
 
-@dataclass
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Ended]
-
-
 @pytest.fixture
 def trackbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["trackbench", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ending:
-            code = int(ending.code or 0)
-        captured = capsys.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return call
+    return caller(monkeypatch, capsys)
 
 
 def assert_refused(ended: Ended, *parts: str) -> None:
