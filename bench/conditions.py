@@ -26,7 +26,7 @@ COMPARED: Final = (
     "psycopg2-binary", "pymysql",
 )  # fmt: skip
 SHOWN: Final = (
-    "load average at the start", "trackbench", "git revision", "CPU time stolen by the hypervisor",
+    "load average at the start", "trackbench", "git revision",
 )  # fmt: skip
 """Facts of a run that may differ. A test holds every fact to one of the two lists."""
 

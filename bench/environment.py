@@ -41,11 +41,6 @@ def command_line() -> str:
     return shlex.join(hide_password(word) for word in words)
 
 
-def cpu_seconds_stolen() -> float:
-    """CPU time that a hypervisor took from this machine since it started, in seconds over all cores."""
-    return float(getattr(psutil.cpu_times(), "steal", 0.0))
-
-
 def _distribution() -> str:
     try:
         return platform.freedesktop_os_release().get("PRETTY_NAME", "unknown")

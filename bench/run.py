@@ -137,12 +137,10 @@ async def _carry_out(request: Request, folder: Path, given: tuple[Watcher, loade
             )
         state.candidates = [_candidate(ready, scenario) for ready in stands.values()]
         _write_environment(folder, state)
-        stolen = environment.cpu_seconds_stolen()
         show = (setting, stands, watcher)
         await _work_off(trials, state, show)
         if request.budget_s is not None:
             await _until_decided(request, state, show)
-        state.facts["CPU time stolen by the hypervisor"] = f"{environment.cpu_seconds_stolen() - stolen:.1f} s"
         for name, ready in stands.items():
             await _add_prefill_check(name, ready, state)
 

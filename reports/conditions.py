@@ -56,7 +56,7 @@ def machine(results: Results, shown: list[Cell]) -> list[tuple[str, str]]:
     """How far the rounds of one cell lie apart, whether the generator kept up, and how rows were read back."""
     steady = _steady(results.cells)
     return [
-        ("Noise", _noise(shown, results.environment)),
+        ("Noise", _noise(shown, results)),
         *([("A/A control", versus.control(results.control))] if results.control else []),
         *([("Warm-up", steady)] if steady else []),
         ("Generator", _generator(results.cells)),
@@ -116,26 +116,26 @@ def _steady(cells: list[Cell]) -> str:
     return f"{said}; never in {plural(unsteady, 'trial')}" if unsteady else said
 
 
-def _noise(shown: list[Cell], facts: dict[str, str]) -> str:
+def _noise(shown: list[Cell], results: Results) -> str:
     spreads = sorted(((found, cell) for cell in shown if (found := spread(cell)) is not None), key=lambda each: each[0])
     if not spreads:
-        return f"not measurable: it takes at least two rounds of one cell{_elsewhere(facts)}"
+        return f"not measurable: it takes at least two rounds of one cell{_elsewhere(results)}"
     middle = statistics.median(found for found, _ in spreads)
     high, cell = spreads[-1]
     judged = "quiet" if middle <= QUIET else "some" if middle <= NOISY else "high"
     return (
         f"{judged}: rounds differ by {percent(middle)}, at worst {percent(high)} "
-        f"({one_line(cell.candidate)}, {place(cell)}){_elsewhere(facts)}"
+        f"({one_line(cell.candidate)}, {place(cell)}){_elsewhere(results)}"
     )
 
 
-def _elsewhere(facts: dict[str, str]) -> str:
+def _elsewhere(results: Results) -> str:
     """What else ran on the machine: load before the start, processor time that a hypervisor took."""
-    load = _fact(facts, "load average at the start").partition(",")[0]
-    stolen = _fact(facts, "CPU time stolen by the hypervisor")
+    load = _fact(results.environment, "load average at the start").partition(",")[0]
+    stolen = results.machine.steal_share or 0.0
     said = [
         *([f"load {load} at start"] if load else []),
-        *([f"{stolen} of CPU stolen by the hypervisor"] if stolen and not stolen.startswith("0.0 ") else []),
+        *([f"up to {percent(stolen)} of the CPU taken by a hypervisor"] if stolen >= 0.01 else []),
     ]
     return "".join(f"; {each}" for each in said)
 

@@ -218,7 +218,6 @@ def realistic(seed: int = 7) -> Results:
             "python": "3.11.2",
             "mlflow": "3.17.2",
             "git revision": "3f2c9ab",
-            "CPU time stolen by the hypervisor": "0.0 s",
         },
         candidates=[candidate(store) for store in STORES],
         cells=[cell(s, w, c, rng) for w in WORKLOADS for c in CONCURRENCIES for s in STORES],
