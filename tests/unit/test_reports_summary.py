@@ -287,7 +287,7 @@ def test_a_database_of_the_users_own_is_named() -> None:
 def test_processor_time_that_a_hypervisor_took_is_told() -> None:
     results = realistic()
     stolen = results.machine.model_copy(update={"steal_share": 0.031})
-    said = "up to 3.1 % of the CPU taken by a hypervisor"
+    said = "up to 3 % of the CPU taken by a hypervisor"
     assert said not in facts(summarise(results))["Noise"]
     assert said in facts(summarise(results.model_copy(update={"machine": stolen})))["Noise"]
 

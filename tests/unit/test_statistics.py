@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -236,6 +236,7 @@ def test_a_rates_interval_is_garwoods(count: int, seconds: float, confidence: fl
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0.1, 10), min_size=2, max_size=20, unique=True))
 def test_the_paired_p_is_scipys_and_agrees_with_the_interval(ratios: list[float]) -> None:
+    assume(np.std(np.log(ratios)) > 1e-6)  # scipy itself warns where the ratios are all but equal
     p = paired_p(ratios)
     assert p == pytest.approx(stats.ttest_1samp(np.log(ratios), 0.0).pvalue, rel=1e-6, abs=1e-12)
     low, high = log_interval(ratios, 0.95) or (0, 0)
