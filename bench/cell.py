@@ -8,7 +8,7 @@ Verdict = Literal["pass", "inconclusive", "fail"]
 Interval = tuple[float, float]
 INTEGRITY_COUNTS = (
     "attempted", "acknowledged", "stored", "lost", "duplicated", "corrupted", "unexpected", "recovered",
-    "indeterminate",
+    "indeterminate", "stale",
 )  # fmt: skip
 CLOSED: Final = "closed"
 
@@ -63,6 +63,7 @@ class Integrity(Frozen):
     unexpected: int = 0
     recovered: int = 0
     indeterminate: int = 0
+    stale: int = Field(default=0, description="a read begun after the acknowledgement missed it, a later one found it")
     invariants: dict[str, int] = Field(default_factory=dict, description="violations of each invariant")
     examples: list[str] = Field(default_factory=list, description="the first rows found wrong, in words")
 
@@ -133,6 +134,16 @@ class Generator(Frozen):
     reason: str | None = None
 
 
+class MemoryUse(Frozen):
+    """Resident memory of one party over ``n`` looks; ``mb_per_h`` is None where they were too few to tell."""
+
+    first_mb: float
+    last_mb: float
+    peak_mb: float
+    mb_per_h: float | None
+    n: int
+
+
 class TimelinePoint(Frozen):
     """One second of one round."""
 
@@ -186,6 +197,9 @@ class Cell(Frozen):
     integrity_rest: Integrity | None = Field(default=None, description="the same check, read over MLflow's REST API")
     integrity_prefill: Integrity | None = Field(default=None, description="of the prefill, after all trials")
     generator: Generator
+    memory: dict[str, MemoryUse] = Field(
+        default_factory=dict, description="of harness, load, tracking server and database: the worst of the rounds"
+    )
     schedule: Schedule | None = Field(default=None, description="of an open loop")
     warmup_s: float | None = Field(
         default=None, description="how long it took until the data was steady: the longest of the rounds"
@@ -228,6 +242,7 @@ class Criterion(Frozen):
     table: str = Field(default="", description="which table of the report it belongs to; empty: the only one")
     published: str | None = Field(default=None, description="what a published report says of the same figure")
     reference: bool
+    fault: str = Field(default="", description="the fault of the cell that it was judged on, if any")
     noise: float | None = Field(
         default=None, description="standard deviation between rounds of the log of what was judged (a ratio's, if one)"
     )

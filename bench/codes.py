@@ -14,17 +14,22 @@ _SQLSTATES = {
     "57014": ErrorKind.TIMEOUT,
     "53300": ErrorKind.POOL_EXHAUSTED,
     "53100": ErrorKind.DISK_FULL,
+    "25006": ErrorKind.READ_ONLY,
+    **dict.fromkeys(("25P03", "25P04"), ErrorKind.CONNECTION),  # a transaction's time was up: the server hung up
 }
 _SQLSTATE_CLASSES = {"08": ErrorKind.CONNECTION, "57": ErrorKind.CONNECTION, "23": ErrorKind.CONSTRAINT}
 _MYSQL = {
     1205: ErrorKind.MYSQL_1205_LOCK_WAIT_TIMEOUT,
     1213: ErrorKind.MYSQL_1213_DEADLOCK,
     3572: ErrorKind.MYSQL_3572_NOWAIT,
-    3024: ErrorKind.TIMEOUT,
+    **dict.fromkeys((1969, 3024), ErrorKind.TIMEOUT),  # MariaDB's, MySQL's
     **dict.fromkeys((1040, 1203, 1226), ErrorKind.POOL_EXHAUSTED),
-    1021: ErrorKind.DISK_FULL,
-    1114: ErrorKind.DISK_FULL,
-    **dict.fromkeys((1053, 2003, 2006, 2013, 2055), ErrorKind.CONNECTION),
+    **dict.fromkeys((3, 20, 1021, 1026, 1114), ErrorKind.DISK_FULL),  # 3 and 1026: a file could not be written
+    **dict.fromkeys((1290, 1792, 1836), ErrorKind.READ_ONLY),
+    **dict.fromkeys((1053, *range(1077, 1081)), ErrorKind.CONNECTION),  # the server shuts down
+    **dict.fromkeys((1317, 1927, 3169, 4031), ErrorKind.CONNECTION),  # it has ended the session
+    **dict.fromkeys((1158, 1159, 1160, 1161, 1184), ErrorKind.CONNECTION),  # it has lost the client
+    **dict.fromkeys((2002, 2003, 2006, 2012, 2013, 2055), ErrorKind.CONNECTION),  # the client has lost it
     **dict.fromkeys((1048, 1062, 1406, 1451, 1452, 3819), ErrorKind.CONSTRAINT),
 }
 _SQLITE = {
@@ -33,6 +38,7 @@ _SQLITE = {
     sqlite3.SQLITE_CONSTRAINT: ErrorKind.CONSTRAINT,
     sqlite3.SQLITE_FULL: ErrorKind.DISK_FULL,
     sqlite3.SQLITE_CANTOPEN: ErrorKind.CONNECTION,
+    sqlite3.SQLITE_READONLY: ErrorKind.READ_ONLY,
 }
 
 

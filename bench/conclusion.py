@@ -1,19 +1,23 @@
 """From a run's trials to its results: cells, criteria, verdicts, and what a reader must know beside them."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import cast
+from typing import TypeVar, cast
 
 from bench.cell import CLOSED, Cell, Criterion
 from bench.errors import ExitCode
-from bench.judge import criteria, verdict
+from bench.fault_cell import FaultCell, Untested
+from bench.judge import claims, criteria, faults, verdict
 from bench.judge.capacity import capacities
 from bench.judge.cells import cell_of, sum_integrity
 from bench.judge.comparisons import against_reference, control_of
 from bench.judge.looks import Look
+from bench.judge.places import cells_of
 from bench.plan import Group
 from bench.results import Candidate, Control, Results, Run
-from bench.scenario import Driver, Scenario, cells_of
+from bench.scenario import CriterionSpec, Driver, Scenario
 from bench.trial_record import CellKey, TrialRecord
+
+_AnyCell = TypeVar("_AnyCell", Cell, FaultCell)
 
 
 def judge_records(
@@ -25,22 +29,28 @@ def judge_records(
     looks: Mapping[Group, Sequence[Look]] | None = None,
     baseline: Results | None = None,
     doubt: str | None = None,
+    untested: Sequence[Untested] = (),
 ) -> Results:
     """Turn trials into cells, criteria and verdicts.
 
     ``looks``: for cells that got more rounds until they were decided, when that was looked at. ``baseline``: the run
-    that criteria may name, ``doubt``: why nothing can be said against it.
+    that criteria may name, ``doubt``: why nothing can be said against it. ``untested``: faults that candidates did not
+    get. Trials with a fault become cells of their own, and no figure of any other cell.
     """
     own_facts = {one.name: _facts(one) for one in candidates}
-    control = _cells(scenario, [one for one in records if one.control], own_facts)
-    cells = _cells(scenario, [one for one in records if not one.control], own_facts)
+    fair = [one for one in records if one.fault is None]
+    control = _cells(scenario, [one for one in fair if one.control], own_facts)
+    cells = _cells(scenario, [one for one in fair if not one.control], own_facts)
     cells = [_with_doors(cell, control) for cell in cells]
-    judged = _criteria(scenario, cells, {one.name for one in candidates if one.theirs}, looks or {}, baseline, doubt)
+    faulted = _fault_cells(scenario, records, candidates)
+    judged = _criteria(
+        scenario, (cells, faulted), {one.name for one in candidates if one.theirs}, looks or {}, baseline, doubt
+    )
 
     def own_looks(cell: Cell) -> Sequence[Look]:
         return (looks or {}).get(_group(cell), ())
 
-    decided = {one.name: verdict.of_candidate(one.name, judged, cells) for one in candidates}
+    decided = {one.name: verdict.of_candidate(one.name, judged, cells, faulted) for one in candidates}
     verdicts = {name: outcome for name, (outcome, _) in decided.items()}
     whole = verdict.of_run(verdicts, scenario.reference)
     found = Results(
@@ -48,15 +58,17 @@ def judge_records(
         environment=dict(facts),
         candidates=list(candidates),
         cells=cells,
+        faults=faulted,
+        untested=list(untested),
         criteria=judged,
         verdicts=verdicts,
         reasons={name: reason for name, (_, reason) in decided.items()},
         verdict=whole,
-        exit_code=int(verdict.exit_code(whole, cells)),
+        exit_code=int(verdict.exit_code(whole, cells, faulted)),
         comparisons=against_reference(cells, own_looks),
         control=_control(control, cells, own_looks),
         capacities=capacities(cells, _objectives(scenario, cells)),
-        notes=_notes(scenario, records, candidates),
+        notes=_notes(scenario, records, candidates, faulted),
     )
     return cut_short(found) if run_facts.interrupted else found
 
@@ -92,9 +104,10 @@ def undecided(
     looks: Mapping[Group, Sequence[Look]],
     baseline: Results | None,
 ) -> set[Group]:
-    """The cells whose gating criteria are inconclusive, and which more rounds may decide."""
-    cells = _cells(scenario, [one for one in records if not one.control], {one.name: _facts(one) for one in candidates})
-    judged = _criteria(scenario, cells, {one.name for one in candidates if one.theirs}, looks, baseline, None)
+    """The cells whose gating criteria are inconclusive, and which more rounds may decide; none of them has a fault."""
+    fair = [one for one in records if one.fault is None and not one.control]
+    cells = _cells(scenario, fair, {one.name: _facts(one) for one in candidates})
+    judged = _criteria(scenario, (cells, []), {one.name for one in candidates if one.theirs}, looks, baseline, None)
     alone = all(one.reference for one in judged)  # then it decides
     return {
         Group(cast(Driver, one.driver), one.workload, one.concurrency, one.load)
@@ -102,11 +115,6 @@ def undecided(
         if one.gating and (alone or not one.reference)
         if one.outcome == "inconclusive" and one.rounds_needed is not None
     }
-
-
-def _twin(cell: Cell, others: Sequence[Cell]) -> Cell | None:
-    """The same cell among others."""
-    return next((one for one in others if (one.candidate, _group(one)) == (cell.candidate, _group(cell))), None)
 
 
 def _with_doors(cell: Cell, control: Sequence[Cell]) -> Cell:
@@ -163,38 +171,93 @@ def _cells(
     )
 
 
+def _fault_cells(
+    scenario: Scenario, records: Sequence[TrialRecord], candidates: Sequence[Candidate]
+) -> list[FaultCell]:
+    """The cells with a fault: in the scenario's order of faults, then of candidates."""
+    groups: dict[tuple[CellKey, str], list[TrialRecord]] = {}
+    for record in records:
+        if record.fault is not None:
+            groups.setdefault((record.cell, record.fault.name), []).append(record)
+    whose = {one.name: one for one in candidates}
+    order = {name: place for place, name in enumerate(scenario.candidates)}
+    faults_order = {name: place for place, name in enumerate(scenario.faults)}
+    found = []
+    for (key, name), group in groups.items():
+        asked = scenario.faults[name], whose[key.candidate], key.driver
+        by_round = sorted(group, key=lambda record: record.round)
+        reference = key.candidate == scenario.reference
+        found.append(faults.cell_of(by_round, reference, claims.may_lose(*asked), claims.known(*asked)))
+    return sorted(
+        found,
+        key=lambda one: (
+            faults_order[one.fault], order[one.candidate], one.driver != "http", one.workload, one.concurrency,
+        ),
+    )  # fmt: skip
+
+
 def _criteria(
     scenario: Scenario,
-    cells: Sequence[Cell],
+    cells: tuple[Sequence[Cell], Sequence[FaultCell]],
     shared: Collection[str],
     looks: Mapping[Group, Sequence[Look]],
     baseline: Results | None,
     doubt: str | None,
 ) -> list[Criterion]:
-    """Every criterion on every cell it is for; ``shared`` are candidates whose server others may use too."""
-    before = {(one.candidate, _group(one)): one for one in baseline.cells} if baseline is not None else {}
+    """Every criterion on every cell it is for, those without a fault first.
+
+    ``shared`` are candidates whose server others may use too.
+    """
+    fair, faulted = cells
+    before, before_faulted = ([], []) if baseline is None else (baseline.cells, baseline.faults)
     judged = []
     for spec in scenario.criteria:
         rule = criteria.Rule(spec.name, spec.expression, spec.gating, spec.table, spec.published)
-        wanted = {(driver, workload, load) for driver, workload, _, load in cells_of(spec, scenario)}
-        for cell in cells:
-            if (cell.driver, cell.workload, cell.load) not in wanted:
-                continue
-            if spec.concurrency not in (None, cell.concurrency):
-                continue
-            if spec.stores is not None and cell.store not in spec.stores:
-                continue
-            same = [other for other in cells if other.reference and _group(other) == _group(cell)]
-            planned = looks.get(_group(cell), ())
-            earlier = before.get((cell.candidate, _group(cell)))
-            decided = criteria.judge(rule, cell, same[0] if same else None, planned, earlier)
-            if doubt is not None and rule.expression.against == "baseline":
-                decided = decided.model_copy(update={"outcome": "inconclusive", "reason": doubt, "rounds_needed": None})
-            if decided.outcome == "fail" and cell.candidate in shared and decided.field.startswith("referee."):
-                reason = "the counter is everybody's on this server, which is not ours alone"
-                decided = decided.model_copy(update={"outcome": "inconclusive", "reason": reason})
-            judged.append(decided)
+        wanted = {(one.driver, one.workload, one.load, one.fault) for one in cells_of(spec, scenario)}
+        found = [
+            criteria.judge(rule, cell, _reference(cell, fair), looks.get(_group(cell), ()), _twin(cell, before))
+            for cell in fair
+            if (cell.driver, cell.workload, cell.load, "") in wanted and _taken(spec, cell)
+        ]
+        under_fault = {(driver, workload, fault) for driver, workload, _, fault in wanted if fault}
+        found += [
+            criteria.judge_fault(rule, cell, _reference(cell, faulted), _twin(cell, before_faulted))
+            for cell in faulted
+            if (cell.driver, cell.workload, cell.fault) in under_fault and _taken(spec, cell)
+        ]
+        judged += [_with_doubts(one, rule, one.candidate in shared, doubt) for one in found]
     return judged
+
+
+def _taken(spec: CriterionSpec, cell: Cell | FaultCell) -> bool:
+    """Whether a criterion is for cells of this level (which the command line may change) and this store."""
+    return spec.concurrency in (None, cell.concurrency) and (spec.stores is None or cell.store in spec.stores)
+
+
+def _with_doubts(judged: Criterion, rule: criteria.Rule, shared: bool, doubt: str | None) -> Criterion:
+    """The criterion, inconclusive where what it was compared with, or a counter, says nothing of this store."""
+    changes: dict[str, object] = {}
+    if doubt is not None and rule.expression.against == "baseline":
+        changes = {"outcome": "inconclusive", "reason": doubt, "rounds_needed": None}
+    elif judged.outcome == "fail" and shared and judged.field.startswith("referee."):
+        reason = "the counter is everybody's on this server, which is not ours alone"
+        changes = {"outcome": "inconclusive", "reason": reason}
+    return judged.model_copy(update=changes)
+
+
+def _reference(cell: _AnyCell, cells: Sequence[_AnyCell]) -> _AnyCell | None:
+    """The reference's cell at the same place."""
+    return next((one for one in cells if one.reference and _spot(one) == _spot(cell)), None)
+
+
+def _twin(cell: _AnyCell, others: Sequence[_AnyCell]) -> _AnyCell | None:
+    """The same cell among others."""
+    return next((one for one in others if (one.candidate, _spot(one)) == (cell.candidate, _spot(cell))), None)
+
+
+def _spot(cell: Cell | FaultCell) -> tuple[str, str, int, str]:
+    """What cells share that differ in nothing but the candidate."""
+    return cell.driver, cell.workload, cell.concurrency, cell.load if isinstance(cell, Cell) else cell.fault
 
 
 def _group(cell: Cell) -> Group:
@@ -217,12 +280,15 @@ _DRIVER_NOTES = {
 }
 
 
-def _notes(scenario: Scenario, records: Sequence[TrialRecord], candidates: Sequence[Candidate]) -> list[str]:
+def _notes(
+    scenario: Scenario, records: Sequence[TrialRecord], candidates: Sequence[Candidate], faulted: Sequence[FaultCell]
+) -> list[str]:
     """Limits and honesty marks."""
+    closed_ones = {one.load == CLOSED for one in records if one.fault is None}
     notes = [
-        *(text for closed, text in _LOOP_NOTES.items() if any((one.load == CLOSED) == closed for one in records)),
+        *(text for closed, text in _LOOP_NOTES.items() if closed in closed_ones),
         *(text for driver, text in _DRIVER_NOTES.items() if any(one.driver == driver for one in records)),
-        "Process crashes and power losses were not tested in this run.",
+        *claims.crash_notes(faulted),
     ]
     for record in records:
         if record.error is not None:

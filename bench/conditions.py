@@ -110,7 +110,7 @@ def _of_candidate(one: Candidate, spec: CandidateSpec | None) -> Iterator[tuple[
 
 def _one_of_each(scenario: Scenario, overrides: Overrides) -> list[Trial]:
     """One trial of each group of cells, in the order of the scenario."""
-    trials = plan(scenario, replace(overrides, rounds=1))
+    trials = [trial for trial in plan(scenario, replace(overrides, rounds=1)) if not trial.fault]
     return list({trial.group: trial for trial in reversed(trials)}.values())[::-1]
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import uvloop
 
+from bench import wall_clock
 from bench.frames import TICK_S, pack, read_frame, summary
 from bench.job import PATIENCE, Job
 from bench.paced import PacedWriter
@@ -89,7 +90,17 @@ class Engine:
             task.result()  # raises what ended it: without ticks there are no time limits
         self._recorder.close()
         retried: Counter[str] = sum((writer.retried for writer in self._writers), Counter())
-        self._send({"event": "end", **figures, "retried": dict(retried), "faults": self._faults()})
+        refused: Counter[str] = sum((writer.refused for writer in self._writers), Counter())
+        self._send(
+            {
+                "event": "end",
+                **figures,
+                "retried": dict(retried),
+                "refused": dict(refused),
+                "reconnects": sum(writer.reconnects for writer in self._writers),
+                "faults": self._faults(),
+            }
+        )
 
     async def _window(self, epoch: int, ends: set[asyncio.Task[Any]]) -> dict[str, object]:
         """Warm up, then measure until the time is over, or one of ``ends`` is done; what the generator used.
@@ -178,7 +189,9 @@ class Engine:
         try:
             while (order := await read_frame(self._orders)) is not None:
                 try:
-                    if self._pacer is not None and "open_ns" in order:  # all whom the owner wanted are there
+                    if "clock_s" in order:
+                        wall_clock.step(float(str(order["clock_s"])))
+                    elif self._pacer is not None and "open_ns" in order:  # all whom the owner wanted are there
                         self._pacer.due.open(int(str(order["open_ns"])))
                     else:
                         await self._steer(int(str(order["writers"])))

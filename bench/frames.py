@@ -1,8 +1,8 @@
 """What a load process and its owner say to one another: frames of JSON, and the summary that a tick carries.
 
 A frame is a 4-byte big-endian length and as many bytes of JSON. Orders go to the load process: first the job, then
-``{"writers": N}``; the end of its stdin ends the load. Back come ``ready``, a ``tick`` every 200 ms, and ``end`` or
-``failed``.
+``{"writers": N}``, or ``{"clock_s": S}`` to set its wall clock wrong; the end of its stdin ends the load. Back come
+``ready``, a ``tick`` every 200 ms, and ``end`` or ``failed``.
 """
 
 import asyncio

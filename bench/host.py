@@ -28,6 +28,7 @@ from bench.conclusion import cut_short
 from bench.errors import BadInput
 from bench.job import Driver, Job
 from bench.judge.criteria import parse
+from bench.judge.fields import of_cells
 from bench.judge.trials import Window
 from bench.plan import Overrides, Trial
 from bench.rest import site_of
@@ -108,6 +109,7 @@ def one_cell(loaded: LoadedScenario, order: Order) -> tuple[Scenario, tuple[str,
         one.model_copy(update={"concurrency": None})
         for one in whole.criteria
         if one not in apart
+        and of_cells(parse(one.expression).field)
         and one.workload in (None, work)
         and one.driver in (None, order.driver)
         and one.loop in (None, "closed" if order.rate is None else "open")

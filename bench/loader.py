@@ -47,9 +47,24 @@ class LoadProcess:
 
     async def set_writers(self, wanted: int) -> None:
         """Order so many writers."""
+        await self.order({"writers": wanted})
+
+    async def order(self, what: dict[str, object]) -> None:
+        """Give an order; a process that has ended takes none."""
         assert self._process.stdin is not None
-        self._process.stdin.write(pack({"writers": wanted}))
-        await self._process.stdin.drain()
+        with suppress(ConnectionError):
+            self._process.stdin.write(pack(what))
+            await self._process.stdin.drain()
+
+    def end(self) -> None:
+        """Let it end in order: after the operations in flight, with its last frames."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def kill(self) -> None:
+        """SIGKILL it."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
 
 
 @asynccontextmanager

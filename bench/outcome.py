@@ -38,6 +38,7 @@ class ErrorKind(IntEnum):
     CONSTRAINT = 13
     DISK_FULL = 14
     OTHER = 15
+    READ_ONLY = 16
 
     @property
     def label(self) -> str:
@@ -56,5 +57,8 @@ class ErrorKind(IntEnum):
 
     @property
     def leaves_doubt(self) -> bool:
-        """Whether a commit that ended so may still have been carried out."""
-        return self in (ErrorKind.TIMEOUT, ErrorKind.CONNECTION, ErrorKind.OTHER)
+        """Whether a commit that ended so may still have been carried out.
+
+        Full disks are among them: MySQL may meet one while it writes down what it has already committed.
+        """
+        return self in (ErrorKind.TIMEOUT, ErrorKind.CONNECTION, ErrorKind.DISK_FULL, ErrorKind.OTHER)

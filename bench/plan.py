@@ -61,6 +61,7 @@ class Trial:
     identities: int
     pace: Pace | None = None
     control: bool = False
+    fault: str = ""  # its name in the scenario
 
     @property
     def load(self) -> str:
@@ -101,6 +102,32 @@ def plan(scenario: Scenario, overrides: Overrides) -> list[Trial]:
         for number in range(rounds):
             present = [one for one, own in zip(cells, taken, strict=True) if number in own]
             found += _one_round(present, number, scenario, overrides, len(found))
+    return found + _faulted(scenario, overrides, len(found))
+
+
+def _faulted(scenario: Scenario, overrides: Overrides, done: int) -> list[Trial]:
+    """Trials in which something is broken: in a pass of their own, after all others; fault by fault, all candidates."""
+    found: list[Trial] = []
+    specs = [one for one in scenario.cells if one.faults]
+    for number in range(max((_rounds(one, scenario, overrides) for one in specs), default=0)):
+        for spec in (one for one in specs if number < _rounds(one, scenario, overrides)):
+            cells = [
+                (name, _Cell(spec, candidate, level, pace, control=False))
+                for level in overrides.concurrency or spec.concurrency
+                for name in spec.faults
+                for pace in _paces(spec)
+                for candidate in scenario.candidates
+            ]
+            found += [
+                replace(
+                    _trial(cell, scenario, overrides),
+                    number=done + len(found) + n,
+                    round=number,
+                    fault=name,
+                    identities=2 * cell.concurrency,  # a load that was killed is followed by another
+                )
+                for n, (name, cell) in enumerate(cells, start=1)
+            ]
     return found
 
 
@@ -142,15 +169,15 @@ def _place(cell: _Cell) -> tuple[str, str, int]:
 def _cells(scenario: Scenario, overrides: Overrides) -> list[_Cell]:
     """Every cell; the first spec to name one says how it is measured. The control repeats one that has most rounds."""
     specs: dict[Group, tuple[CellSpec, Pace | None]] = {}
-    for spec in scenario.cells:
+    for spec in (one for one in scenario.cells if not one.faults):
         for level in overrides.concurrency or tuple(spec.concurrency):
             for pace in _paces(spec):
                 load = CLOSED if pace is None else pace.label
                 specs.setdefault(Group(spec.driver, spec.workload, level, load), (spec, pace))
     repeated = control_of(scenario)
     rounds = {group: _rounds(spec, scenario, overrides) for group, (spec, _) in specs.items()}
-    longest = max(rounds, key=rounds.__getitem__)
-    if rounds[longest] < 2:
+    longest = max(rounds, key=rounds.__getitem__, default=None)
+    if longest is None or rounds[longest] < 2:
         repeated = None  # one pair tells nothing
     found = []
     for group, (spec, pace) in specs.items():

@@ -43,7 +43,8 @@ class Progress:
             "" if left is None else f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
         )
         load = f"{trial.driver} {trial.workload} at {trial.concurrency}"
-        text = f"trial {done + 1} of {planned}: {trial.candidate}, {load}{guess}"
+        fault = f", {trial.fault}" if trial.fault else ""
+        text = f"trial {done + 1} of {planned}: {trial.candidate}, {load}{fault}{guess}"
         if self._status is not None:
             self._status.update(text)
         elif done % _PLAIN_EVERY == 0:

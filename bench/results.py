@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from bench.cell import CLOSED, Cell, Criterion, Frozen, Interval, Verdict
 from bench.errors import BadInput
+from bench.fault_cell import FaultCell, Untested
 
 SCHEMA_VERSION: Final = 1
 Change = Literal["better", "worse", "same", "unknown"]
@@ -109,6 +110,14 @@ class Candidate(Frozen):
     settings: dict[str, str]
     durable: bool | None
     durability: str
+    may_lose_crash: str | None = Field(
+        default=None,
+        description="what the settings allow a kill -9 of the database to lose; None: nothing, if durable is known",
+    )
+    may_lose_power: str | None = Field(
+        default=None,
+        description="what they allow the end of the machine to lose; None: nothing, if durable is known",
+    )
     prefill: str
     tracking: dict[str, str] = Field(default_factory=dict, description="the tracking server and its settings, if any")
     schema_revision: str | None = None
@@ -165,6 +174,8 @@ class Results(Frozen):
     environment: dict[str, str]
     candidates: list[Candidate]
     cells: list[Cell]
+    faults: list[FaultCell] = Field(default_factory=list, description="cells in which something was broken on purpose")
+    untested: list[Untested] = Field(default_factory=list, description="faults that a candidate did not get, and why")
     criteria: list[Criterion]
     verdicts: dict[str, Verdict]
     reasons: dict[str, str] = Field(description="the one reason for each candidate's verdict")

@@ -14,9 +14,12 @@ from typing import Literal, Protocol
 
 from bench import environment, loader, machine
 from bench.cell import CLOSED
+from bench.checking import check_prefill
 from bench.conclusion import judge_records, undecided
 from bench.conditions import conditions, unlike
 from bench.errors import BadInput
+from bench.fault_cell import Untested
+from bench.faults import course
 from bench.identity import TrialKey
 from bench.judge import looks
 from bench.judge.looks import Look
@@ -25,6 +28,7 @@ from bench.judge.regression import regression
 from bench.plan import Group, Overrides, Trial, more, plan, planned_rounds
 from bench.rates import paced
 from bench.results import Candidate, Machine, Results, Run
+from bench.run_folder import check_room
 from bench.scenario import LoadedScenario, Scenario
 from bench.servers import places
 from bench.site import Site
@@ -32,7 +36,7 @@ from bench.stand import Access, Stand, one_line
 from bench.stands import cache_folder, stand
 from bench.stores import schema
 from bench.stores.url import StoreUrl
-from bench.trial import Setting, check_prefill, run_trial
+from bench.trial import Setting, run_trial
 from bench.trial_record import TrialRecord
 
 _MAX_TRIALS = 0xFFFF  # run ids have four hex digits for the trial
@@ -80,6 +84,7 @@ class _State:
     speeds: list[tuple[float, float]] = field(default_factory=list)  # of the machine itself, before each round
     looks: dict[Group, tuple[Look, ...]] = field(default_factory=dict)  # of a run that goes on until all is decided
     notes: list[str] = field(default_factory=list)
+    untested: list[Untested] = field(default_factory=list)
 
 
 async def run(request: Request, folder: Path, watcher: Watcher, start: loader.Loader = loader.start) -> Results:
@@ -136,6 +141,8 @@ async def _carry_out(request: Request, folder: Path, given: tuple[Watcher, loade
                 f"trackbench-{setting.run_id}-{name}-prefill",
             )
         state.candidates = [_candidate(ready, scenario) for ready in stands.values()]
+        trials, state.untested = course.possible(trials, scenario, stands)
+        state.planned = len(trials)
         _write_environment(folder, state)
         show = (setting, stands, watcher)
         await _work_off(trials, state, show)
@@ -150,16 +157,36 @@ _Show = tuple[Setting, dict[str, Stand], Watcher]
 
 async def _work_off(trials: Sequence[Trial], state: _State, show: _Show) -> None:
     """Trials in their order; before each round, what the machine itself is able to do."""
-    setting, stands, watcher = show
+    setting, _, watcher = show
     current: int | None = None
     for trial in trials:
+        check_room(setting.folder)
         if trial.round != current:
             current = trial.round
             state.speeds.append(await machine.measure(places.temp_root()))
         watcher.trial_begins(trial, len(state.records), state.planned)
-        record = await run_trial(paced(trial, state.records), setting, stands[trial.candidate])
-        state.records.append(record)
-        watcher.trial_ended(record)
+        record = await _one(paced(trial, state.records), state, show)
+        if record is not None:
+            state.records.append(record)
+            watcher.trial_ended(record)
+    check_room(setting.folder)
+
+
+async def _one(trial: Trial, state: _State, show: _Show) -> TrialRecord | None:
+    """One trial; None where the stand that it needs can't be had, which is said in the results."""
+    setting, stands, watcher = show
+    ready = stands[trial.candidate]
+    if not course.takes_small_disk(trial, setting.scenario, ready):
+        return await run_trial(trial, setting, ready)
+    try:
+        async with course.on_small_disk(trial, ready, setting.run_id, watcher.say) as small:
+            return await run_trial(trial, setting, small)
+    except BadInput as error:
+        state.untested.append(
+            Untested(candidate=trial.candidate, fault=trial.fault, applies=True, reason=f"no small disk: {error}")
+        )
+        state.planned -= 1
+        return None
 
 
 async def _until_decided(request: Request, state: _State, show: _Show) -> None:
@@ -255,7 +282,7 @@ def _conclude(request: Request, folder: Path, state: _State, ending: tuple[datet
     known = _conditions(request, state)
     found = judge_records(
         scenario, state.records, state.candidates, run_facts, state.facts,
-        looks=state.looks, baseline=request.baseline, doubt=_doubt(request.baseline, known),
+        looks=state.looks, baseline=request.baseline, doubt=_doubt(request.baseline, known), untested=state.untested,
     )  # fmt: skip
     found = found.model_copy(
         update={"notes": [*found.notes, *request.notes, *state.notes], "machine": _machine(state), "conditions": known}
@@ -337,6 +364,8 @@ def _candidate(ready: Stand, scenario: Scenario) -> Candidate:
         settings={**facts.settings, **{f"session {name}": value for name, value in ready.spec.session.items()}},
         durable=facts.durable,
         durability=facts.durability,
+        may_lose_crash=facts.crash,
+        may_lose_power=facts.power,
         prefill=_size(scenario),
         tracking=ready.site_facts,
         schema_revision=facts.schema_revision,

@@ -1,5 +1,7 @@
 """The folder of a run: made before anything else, taken away again if nothing was measured."""
 
+import errno
+import os
 import secrets
 import shutil
 from datetime import datetime
@@ -9,6 +11,8 @@ from bench.errors import BadInput
 from bench.servers import places
 
 _MIN_FREE = 1 << 30  # bytes: four stores with their logs, and the samples
+_MIN_LEFT = 8 << 20  # bytes, during the run: a short trial, results.json and the reports
+_WHILE_IT_RUNS = 4  # times what the samples of a trial take at its end: until then they are not compressed
 
 
 def new_folder(out: Path, scenario: str, now: datetime) -> Path:
@@ -36,6 +40,20 @@ def new_folder(out: Path, scenario: str, now: datetime) -> Path:
         link.replace(out / "latest")
         return folder
     raise BadInput(f"{out}: too many runs began in this second; try again")
+
+
+def check_room(folder: Path) -> None:
+    """Before and after each trial: whether the run's folder has room for another one, as long as the longest so far.
+
+    Without it, every trial to come would fail by itself, one after the other, and be told as a fault of its store.
+
+    Raises:
+        OSError: ENOSPC, there is too little space left.
+    """
+    taken = [samples.stat().st_size for samples in (folder / "trials").glob("*/samples.parquet")]
+    needed = max(_MIN_LEFT, _WHILE_IT_RUNS * max(taken, default=0))
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def discard(folder: Path) -> None:

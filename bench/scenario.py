@@ -11,7 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench.arrivals import Kind
 from bench.cell import CLOSED
 from bench.errors import BadInput
+from bench.faults.rules import misfits, wrong_target
+from bench.faults.spec import FaultSpec
 from bench.judge.criteria import parse
+from bench.judge.fields import of_cells
+from bench.judge.places import misnamed, why_nowhere
 from bench.toml_lines import KeyPath, place
 from bench.workload import MAX_BATCH_METRICS, MAX_BATCH_PARAMS, MAX_BATCH_TAGS, Workload
 
@@ -99,6 +103,7 @@ class CellSpec(_Frozen):
     arrivals: Kind = "poisson"
     limit_ms: float | None = Field(None, gt=0)
     objective: str | None = None
+    faults: list[str] = []
 
     @property
     def loads(self) -> list[str]:
@@ -129,6 +134,7 @@ class CriterionSpec(_Frozen):
     concurrency: int | None = None
     loop: Literal["closed", "open"] | None = None
     stores: list[StoreName] | None = None
+    faults: list[str] | None = None
     gating: bool = True
     table: Literal["", "published", "decides"] = ""
     published: str | None = None
@@ -151,6 +157,7 @@ class Scenario(_Frozen):
     prefill: Prefill = Prefill(runs=0, metrics=0)
     candidates: dict[str, CandidateSpec] = Field(min_length=1)
     workloads: dict[str, WorkloadSpec] = Field(min_length=1)
+    faults: dict[str, FaultSpec] = {}
     cells: list[CellSpec] = Field(min_length=1)
     criteria: list[CriterionSpec] = []
 
@@ -212,6 +219,7 @@ def _check_names(scenario: Scenario, text: str, where: str) -> None:
     for name, candidate in scenario.candidates.items():
         if candidate.store == "sqlite" and candidate.server:
             refuse(("candidates", name, "server"), "SQLite has no server; its settings are PRAGMAs under session")
+    _check_faults(scenario, refuse)
     _check_cells(scenario, refuse)
     for name, work in scenario.workloads.items():
         if problem := _misfit(work, scenario):
@@ -230,7 +238,18 @@ def _check_names(scenario: Scenario, text: str, where: str) -> None:
         if criterion.workload is not None and criterion.workload not in scenario.workloads:
             problem = f"criterion {criterion.name!r}: unknown workload {criterion.workload!r}"
             refuse(("criteria", number, "workload"), problem, sorted(scenario.workloads))
-        _check_criterion(criterion, scenario, partial(refuse, ("criteria", number, "expression")))
+        _check_criterion(criterion, scenario, number, refuse)
+
+
+def _check_faults(scenario: Scenario, refuse: Callable[..., None]) -> None:
+    for name, fault in scenario.faults.items():
+        if problem := wrong_target(fault):
+            refuse(("faults", name, "target"), f"fault {name!r}: {problem}")
+    for number, cell in enumerate(scenario.cells):
+        work = scenario.workloads.get(cell.workload)
+        ends = any((cell.count, cell.runs, cell.objective, cell.load, len(cell.rate) > 1))
+        for problem in misfits(cell, scenario.faults, work.kind, ends) if work is not None and cell.faults else ():
+            refuse(("cells", number, "faults"), f"workload {cell.workload!r}: {problem}")
 
 
 def _check_cells(scenario: Scenario, refuse: Callable[..., None]) -> None:
@@ -253,7 +272,8 @@ def _unpaced(cell: CellSpec, scenario: Scenario) -> list[str]:
     if not cell.load and not cell.rate:
         idle = [name for name in ("limit_ms", "objective", "of", "arrivals") if name in cell.model_fields_set]
         return [f"{name} belongs to an open loop; set load or rate" for name in idle]
-    partners = [one for one in scenario.cells if (one.driver, one.workload) == (cell.driver, cell.workload)]
+    here = (cell.driver, cell.workload)
+    partners = [one for one in scenario.cells if (one.driver, one.workload) == here and not one.faults]
     maxima = {level for one in partners if one.loads == [CLOSED] for level in one.concurrency}
     missing = sorted(set(cell.concurrency) - maxima)
     rules = {
@@ -266,20 +286,24 @@ def _unpaced(cell: CellSpec, scenario: Scenario) -> list[str]:
     return [problem for problem, broken in rules.items() if broken]
 
 
-def _check_criterion(criterion: CriterionSpec, scenario: Scenario, refuse: Callable[..., None]) -> None:
-    here = f"criterion {criterion.name!r}"
-    _check_expression(criterion.expression, here, scenario, refuse)
-    if not cells_of(criterion, scenario):
-        refuse(f"{here} fits no cell of this scenario")
+def _check_criterion(criterion: CriterionSpec, scenario: Scenario, number: int, refuse: Callable[..., None]) -> None:
+    path, here = ("criteria", number), f"criterion {criterion.name!r}"
+    _check_expression(criterion.expression, here, scenario, partial(refuse, (*path, "expression")))
+    if problem := misnamed(criterion, scenario):
+        refuse((*path, "faults"), f"{here}: {problem}")
+    if problem := why_nowhere(criterion, scenario):
+        refuse((*path, "expression"), f"{here} {problem}")
 
 
 def _check_objective(text: str, refuse: Callable[..., None]) -> None:
     try:
-        against = parse(text).against
+        expression = parse(text)
     except BadInput as error:
         refuse(f"objective: {error}")
         return
-    if against:
+    if not of_cells(expression.field):
+        refuse(f"objective {text!r}: {expression.field} is of cells with a fault")
+    if expression.against:
         refuse(f"objective {text!r} needs a limit of its own, as in `p99_ms <= 250`")
 
 
@@ -293,20 +317,6 @@ def _check_expression(text: str, here: str, scenario: Scenario, refuse: Callable
         refuse(f"{here} needs a reference; name one")
     if expression.against == "baseline" and scenario.baseline is None:
         refuse(f"{here} needs a baseline; name the folder of a run")
-
-
-def cells_of(criterion: CriterionSpec, scenario: Scenario) -> list[tuple[Driver, str, int, str]]:
-    """(driver, workload, concurrency, load) of the cells that a criterion is judged on."""
-    return [
-        (cell.driver, cell.workload, level, load)
-        for cell in scenario.cells
-        for level in cell.concurrency
-        for load in cell.loads
-        if criterion.driver in (None, cell.driver)
-        and criterion.workload in (None, cell.workload)
-        and criterion.concurrency in (None, level)
-        and criterion.loop in (None, "closed" if load == CLOSED else "open")
-    ]
 
 
 def misplaced(cell: CellSpec, work: WorkloadSpec) -> str | None:
@@ -371,6 +381,7 @@ def _fields(path: list[str]) -> list[str]:
         "workloads": WorkloadSpec,
         "cells": CellSpec,
         "criteria": CriterionSpec,
+        "faults": FaultSpec,
         "prefill": Prefill,
     }
     if path[0:1] == ["candidates"] and path[2:] == ["tracking"]:

@@ -4,7 +4,8 @@ from collections.abc import Collection
 
 from bench.errors import BadInput
 from bench.judge.criteria import parse
-from bench.scenario import CandidateSpec, Scenario, cells_of
+from bench.judge.places import cells_of
+from bench.scenario import CandidateSpec, Scenario
 from bench.stores import NAMES
 
 

@@ -28,7 +28,7 @@ class Access:
     """How a candidate is reached: the user's own database or tracking server, else private ones of ours.
 
     ``http`` says that trials go through a tracking server, ``traces`` that some log traces; ``keep`` that our rows
-    stay in a database of the user's.
+    stay in a database of the user's; ``small_disk`` that a server of ours gets a disk that can be filled.
     """
 
     url: StoreUrl | None = None
@@ -36,13 +36,16 @@ class Access:
     http: bool = False
     traces: bool = False
     keep: bool = False
+    small_disk: bool = False
 
 
 @dataclass(frozen=True)
 class Facts:
     """What is known of a candidate; ``None`` where it can't be known.
 
-    ``kind`` is the store's name, ``source`` where its server comes from, ``connections`` how many it admits.
+    ``kind`` is the store's name, ``source`` where its server comes from, ``connections`` how many it admits. ``crash``
+    and ``power`` say what its settings allow either to lose, as `bench.stores.base.Durability` does: None means
+    nothing, if ``durable`` is known.
     """
 
     kind: str
@@ -55,6 +58,8 @@ class Facts:
     schema_revision: str | None
     schema_current: bool | None
     schema_missing: tuple[str, ...] | None
+    crash: str | None = None
+    power: str | None = None
 
 
 @dataclass

@@ -14,6 +14,7 @@ from bench.identity import EPOCH_MS, TrialKey
 from bench.integrity import TABLES, Expected, SqlRows, Tally, read_back, read_traces, reconcile
 from bench.job import ReadTargets
 from bench.scenario import Prefill
+from bench.servers import RunningServer
 from bench.stand import Door, Facts, Stand, one_line
 from bench.stores import schema
 from bench.stores.base import Counters, Session, Store
@@ -31,6 +32,7 @@ class SqlStand(Stand):
     door: ClassVar[Door] = "sql"
 
     store: Store = field(kw_only=True)
+    database: RunningServer | None = None  # a server of ours; SQLite has none
     session: Session = field(kw_only=True)
     baseline: dict[str, int] = field(default_factory=dict)
 
@@ -140,6 +142,8 @@ async def facts_of(store: Store, session: Session, source: str) -> Facts:
         settings=settings,
         durable=durability.ok,
         durability=durability.claim,
+        crash=durability.crash,
+        power=durability.power,
         schema_revision=found.revision,
         schema_current=found.revision == wanted.head,
         schema_missing=tuple(sorted(wanted.tables - found.tables)),

@@ -46,10 +46,10 @@ async def _open_store(
     name: str, spec: CandidateSpec, access: Access, given: tuple[AsyncExitStack, Path, Echo]
 ) -> SqlStand:
     stack, cache, echo = given
-    source, url = "the user's URL", access.url
+    source, url, database = "the user's URL", access.url, None
     theirs = url is not None
     if url is None:
-        url, source = await _private(name, spec, stack, echo)
+        url, source, database = await _private(name, spec, (stack, echo), access.small_disk)
     store = store_for(url)
     with as_bad_input(store, theirs):
         session = await store.connect(spec.session)
@@ -65,6 +65,7 @@ async def _open_store(
         url=url,
         store=store,
         session=session,
+        database=database,
     )
     stack.push_async_callback(ready.close)
     return ready
@@ -108,17 +109,22 @@ async def _check_it_serves(ready: SqlStand, rest: Rest) -> None:
         raise BadInput(f"{rest.url}: does not serve {ready.store.url}; give the tracking server of that database")
 
 
-async def _private(name: str, spec: CandidateSpec, stack: AsyncExitStack, echo: Echo) -> tuple[StoreUrl, str]:
-    """(URL of an empty database of ours, where its server comes from)."""
+async def _private(
+    name: str, spec: CandidateSpec, given: tuple[AsyncExitStack, Echo], small_disk: bool
+) -> tuple[StoreUrl, str, servers.RunningServer | None]:
+    """(URL of an empty database of ours, where its server comes from, the server)."""
+    stack, echo = given
     if spec.store == "sqlite":
         folder = stack.enter_context(scratch_folder("sqlite"))
         (folder / "mlflow.db").touch()
-        return StoreUrl("sqlite", path=folder / "mlflow.db"), "Python's own sqlite3"
-    echo(f"{name}: starting a private {spec.store} server")
-    server = await asyncio.to_thread(servers.start, servers.as_kind(spec.store), spec.server, echo)
+        return StoreUrl("sqlite", path=folder / "mlflow.db"), "Python's own sqlite3", None
+    kind = servers.as_kind(spec.store)
+    echo(f"{name}: starting a private {spec.store} server{' on a small disk' if small_disk else ''}")
+    disk_mb = servers.SMALL_DISK_MB[kind] if small_disk else None
+    server = await asyncio.to_thread(servers.start, kind, spec.server, echo, None, disk_mb)
     stack.push_async_callback(asyncio.to_thread, server.stop)
     await asyncio.to_thread(databases.create, server, DATABASE)
-    return parse(server.url(DATABASE), server.kind), server.source
+    return parse(server.url(DATABASE), server.kind), server.source, server
 
 
 async def _ensure_schema(store: Store, session: Session, cache: Path, theirs: bool, echo: Echo) -> None:

@@ -4,7 +4,18 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.cell import CLOSED, Availability, Generator, Integrity, Interval, Operation, Percentiles, Schedule
+from bench.cell import (
+    CLOSED,
+    Availability,
+    Generator,
+    Integrity,
+    Interval,
+    MemoryUse,
+    Operation,
+    Percentiles,
+    Schedule,
+)
+from bench.fault_cell import FaultSeen
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,8 @@ class TrialRecord(BaseModel):
     others_share: float | None = None
     clock_step_ms: float = 0.0
     timeline: list[Second] = []
+    memory: dict[str, MemoryUse] = {}
+    fault: FaultSeen | None = None
 
     @property
     def place(self) -> str:
@@ -83,6 +96,8 @@ class TrialRecord(BaseModel):
         level = f"{self.driver} {self.workload} at {self.concurrency}"
         if self.load != CLOSED:
             level += f", {self.load}"
+        if self.fault is not None:
+            level += f", {self.fault.name}"
         return f"{self.candidate}, {level}, round {self.round + 1}"
 
     @property

@@ -50,6 +50,8 @@ class Writer:
         self.index = index
         self.started = 0  # when the operation in flight began; 0 between operations
         self.retried: Counter[str] = Counter()  # errors, by kind, of attempts that were made again
+        self.reconnects = 0
+        self.refused: Counter[str] = Counter()  # errors, by kind, of connections that could not be made anew
         self._job, self._store, self._record = job, store, record
         self._layout = job.layout
         self._run_id = job.run_id(index) if job.run_ids else ""
@@ -338,8 +340,10 @@ class Writer:
         while not self._stopping:
             try:
                 await self.connect()
+                self.reconnects += 1
                 return
-            except Exception:
+            except Exception as error:
+                self.refused[self._store.classify(error).label] += 1
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)
 

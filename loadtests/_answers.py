@@ -23,6 +23,7 @@ _TEXTS = [
         (ErrorKind.MYSQL_1213_DEADLOCK, r"\(1213,|Deadlock found when trying"),
         (ErrorKind.MYSQL_3572_NOWAIT, r"\(3572,"),
         (ErrorKind.DISK_FULL, r"database or disk is full|No space left on device|DiskFull"),
+        (ErrorKind.READ_ONLY, r"read-only transaction|\(1290,|attempt to write a readonly database"),
         (ErrorKind.CONSTRAINT, r"IntegrityError|UNIQUE constraint failed|duplicate key value|Duplicate entry"),
         (ErrorKind.CONNECTION, r"server closed the connection|Lost connection|gone away|Connection refused"),
         (ErrorKind.TIMEOUT, r"statement timeout|timed out"),

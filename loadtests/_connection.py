@@ -46,6 +46,7 @@ class Connection:
         self._pool = pool(place.host, port, place.host, port, size=1, connection_timeout=timeout_s)
         self._socket: gevent.socket.socket | None = None
         self._idle = _poll()
+        self.opened = 0  # how often
 
     def open(self) -> None:
         """Connect, if that is needed.
@@ -59,6 +60,7 @@ class Connection:
             self._socket = self._pool.get_socket()
         except Exception as error:
             raise NotSent(f"{type(error).__name__}: {error}") from error
+        self.opened += 1
         self._socket.settimeout(None)  # a timer for each wait is dear; `abort` does it
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._idle = _poll()

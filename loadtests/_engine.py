@@ -15,6 +15,7 @@ import gevent
 import gevent.os
 from locust.env import Environment
 
+from bench import wall_clock
 from bench.frames import PREFIX, TICK_S, pack
 from bench.job import Job
 from bench.outcome import ErrorKind
@@ -65,7 +66,10 @@ class Engine:
 
     def _obey(self) -> None:
         while (order := _read(_STDIN)) is not None:
-            self._steer(int(str(order["writers"])))
+            if "clock_s" in order:
+                wall_clock.step(float(str(order["clock_s"])))
+            else:
+                self._steer(int(str(order["writers"])))
         self._load.over.set()
 
     def _send(self, frame: dict[str, object]) -> None:

@@ -134,6 +134,11 @@ class Load:
         """Errors, by kind, of attempts that were made again."""
         return sum((writer.retried for writer in self._writers), Counter())
 
+    @property
+    def reconnects(self) -> int:
+        """Connections that users had to open anew, those of users that have left."""
+        return sum(writer.reconnects for writer in self._writers)
+
     def forget_retries(self) -> None:
         """Those of the warm-up don't count."""
         for writer in self._writers:
@@ -195,7 +200,8 @@ class Measurement:
             gevent.killall(background)
         self._report()
         load.close()
-        self._send({"event": "end", **figures, "retried": dict(load.retried), "faults": load.faults})
+        told = {"retried": dict(load.retried), "reconnects": load.reconnects, "faults": load.faults}
+        self._send({"event": "end", **figures, **told})
 
     def _window(self) -> dict[str, object]:
         job, over = self._load.job, self._load.over

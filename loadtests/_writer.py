@@ -21,6 +21,7 @@ from loadtests._connection import Connection, Lost, NotSent
 from loadtests._scripts import Operation, Script
 
 _RESERVED, _OK = int(Outcome.RESERVED), int(Outcome.OK)
+_FIRST_BREATH_S, _LONGEST_BREATH_S = 0.05, 1.0
 
 # What MLflow's client tries again (mlflow.utils.rest_utils).
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
@@ -69,12 +70,15 @@ class HttpWriter:
         self.started = 0  # when the attempt in flight began; 0 between attempts
         self.done = 0  # operations
         self.retried: Counter[str] = Counter()  # errors, by kind, of attempts that were made again
+        self.reconnects = 0  # of users that have left
         self._job, self._script, self._record, self._stopping = job, script, record, stopping
         self._counted = job.site is not None and job.site.counted
         self._count = math.inf if job.count is None else job.count
         self._connection: Connection | None = None
         self._tell: Callable[[Told], None] | None = None
         self._timed_out = False
+        self._sent = True  # the last attempt
+        self._breath_s = 0.0
         self._answer: bytes | None = None  # to the last operation, for the script; None also if it did not end ok
         self._begun = False
         self._ledger = ledger.Ledger(ledger.path_of(Path(job.folder), index))
@@ -95,6 +99,7 @@ class HttpWriter:
         """The user leaves."""
         if self._connection is not None:
             self._connection.close()
+            self.reconnects += max(0, self._connection.opened - 1)
         self._connection, self._tell, self.started = None, None, 0
 
     def close(self) -> None:
@@ -123,6 +128,7 @@ class HttpWriter:
         connection, name = self._connection, operation.name
         assert connection is not None
         self._reserve(operation)
+        self._sent = True
         start = self.started = now()
         scheduled = due or start
         try:
@@ -135,7 +141,7 @@ class HttpWriter:
         else:
             ended = now()
             if 200 <= status < 300:
-                self.started = 0
+                self.started, self._breath_s = 0, 0.0
                 self._settle(operation, _OK)
                 self._record((scheduled, start, ended, self._codes[name]))
                 self.done += 1
@@ -145,12 +151,22 @@ class HttpWriter:
                 return True
             attempt = _Attempt(refusal(status, body, errors, self._counted, operation.parts), status, body)
         self._answer = self._try_again(operation, attempt, (scheduled, start))
+        if due is None:
+            self._catch_breath()
         return True
 
     # After an error
 
+    def _catch_breath(self) -> None:
+        """Wait after an operation that could not be sent, as a direct writer does: refusals come at once."""
+        if self._sent:
+            return
+        self._breath_s = min(max(_FIRST_BREATH_S, 2 * self._breath_s), _LONGEST_BREATH_S)
+        self._stopping.wait(self._breath_s)
+
     def _broken(self, operation: Operation, error: NotSent | Lost) -> _Attempt:
         """An attempt without an answer: in doubt if it was sent, and if it writes."""
+        self._sent = not isinstance(error, NotSent)
         timed_out = self._timed_out or isinstance(error.__cause__, TimeoutError)
         self._timed_out = False
         kind = ErrorKind.TIMEOUT if timed_out else ErrorKind.CONNECTION

@@ -2,6 +2,7 @@
 
 from bench.cell import Cell, Criterion, Integrity, Verdict
 from bench.results import Candidate, Results
+from reports import aftermath
 from reports.figures import count, duration, one_line
 from reports.judged import INTEGRITY_FIELDS, SEVERITY, place, same_load, told
 from reports.rows import broken, felt, hidden
@@ -14,14 +15,17 @@ _MOST_ROUNDS = 200
 def reason(results: Results, candidate: Candidate, verdict: Verdict) -> str:
     """The reason that the judge gave, with units where it is a criterion's; else what is known to be missing."""
     given = one_line(results.reasons.get(candidate.name, ""))
-    if not given and not any(cell.candidate == candidate.name for cell in results.cells):
+    tried = aftermath.of(results, candidate.name)
+    if not given and not tried and not any(cell.candidate == candidate.name for cell in results.cells):
         return "no data: no trial of this candidate finished"
-    if given and damage(results, candidate):
+    if given and (damage(results, candidate) or aftermath.decides(tried)):
         return given
     decisive = deciding(results, candidate)
     speaks = decisive is not None and decisive.outcome == verdict != "pass"
     if decisive is not None and speaks and candidate.reference and decisive.measured is None:
         return _of_reference(results, candidate)
+    if decisive is not None and speaks and (befell := aftermath.befell(results, decisive)):
+        return befell
     if decisive is not None and speaks and (not given or _names_a_criterion(results, candidate, given)):
         return f"{one_line(decisive.name)}, {place(decisive)}: {told(decisive)}"
     return given or ("every gating criterion is met" if verdict == "pass" else "no reason was recorded")
@@ -82,9 +86,11 @@ def next_step(results: Results, candidate: Candidate, verdict: Verdict) -> str:
         return "Do not move to it. Read the rows found wrong under Integrity, then repeat with the same seed."
     if candidate.reference:
         return "Nothing: it is what the others are compared with and decides nothing."
-    if not cells:
-        return "Run it again: nothing was measured."
     decisive = deciding(results, candidate)
+    if after := aftermath.next_step(results, candidate, decisive):
+        return after
+    if not cells and not aftermath.of(results, candidate.name):
+        return "Run it again: nothing was measured."
     if verdict == "pass":
         return "Rehearse the move with a copy of your own store."
     if verdict == "fail":

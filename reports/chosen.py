@@ -105,7 +105,7 @@ def headline_concurrency(results: Results, driver: str, workload: str) -> int | 
 
 def gating_at(results: Results, driver: str, workload: str) -> Counter[int]:
     """How many gating criteria judge each concurrency of a workload."""
-    judged = (each for each in results.criteria if each.gating)
+    judged = (each for each in results.criteria if each.gating and not each.fault)
     return Counter(each.concurrency for each in judged if (each.driver, each.workload) == (driver, workload))
 
 

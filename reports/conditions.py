@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from bench.cell import Cell
+from bench.fault_cell import FaultCell
 from bench.results import Candidate, Results
-from reports import versus
+from reports import aftermath, versus
 from reports.figures import duration, one_line, percent, plural, share
-from reports.judged import is_open, load_words, place
+from reports.judged import all_cells, is_open, load_words, place
 from reports.rows import PARTED, doors
 
 QUIET, NOISY = 0.05, 0.10
@@ -29,6 +30,7 @@ def scope(results: Results, candidates: list[Candidate]) -> list[tuple[str, str]
         ("Authentication", one_line(run.authentication) or "not recorded"),
         ("Network", _network(run.network, candidates)),
         ("Load", _load(results)),
+        *aftermath.scope(results),
         ("Machine", _hardware(results.environment)),
     ]
 
@@ -47,13 +49,24 @@ def brief(results: Results, candidates: list[Candidate], shown: list[Cell]) -> l
     ]
     return [
         ("Scope", ", ".join(part for part in parts if part)),
+        *aftermath.brief(results),
         ("Machine", _hardware(results.environment, short=True)),
         *machine(results, shown),
     ]
 
 
 def machine(results: Results, shown: list[Cell]) -> list[tuple[str, str]]:
-    """How far the rounds of one cell lie apart, whether the generator kept up, and how rows were read back."""
+    """How far the rounds of one cell lie apart, whether the generator kept up, and how rows were read back.
+
+    A run of faults alone has no speeds, whose noise would matter: what else ran on the machine still does.
+    """
+    if aftermath.count_of_faults(results) and not results.cells:
+        elsewhere = _elsewhere(results).removeprefix("; ")
+        read = _read_back(results.faults)
+        return [
+            *([("Noise", f"{elsewhere}; faults are judged by what is left, not by speed")] if elsewhere else []),
+            *([("Read-back", f"{read}, after the store had come back")] if read else []),
+        ]
     steady = _steady(results.cells)
     return [
         ("Noise", _noise(shown, results)),
@@ -98,7 +111,7 @@ def doubts(cells: list[Cell]) -> list[str]:
     ]
 
 
-def _read_back(cells: list[Cell]) -> str:
+def _read_back(cells: Sequence[Cell | FaultCell]) -> str:
     """Through which doors the rows were read back, and whether both showed the same; direct load has but one door."""
     if all(cell.driver == "direct" for cell in cells):
         return ""
@@ -160,7 +173,7 @@ def _highest(values: Iterable[float | None]) -> float | None:
 
 
 def _drivers(results: Results) -> list[str]:
-    return sorted({cell.driver for cell in results.cells}, reverse=True)  # http, which speaks for the run, first
+    return sorted({cell.driver for cell in all_cells(results)}, reverse=True)  # http, which speaks for the run, first
 
 
 def _data(candidates: list[Candidate]) -> str:
@@ -210,7 +223,7 @@ def _network(recorded: str, candidates: list[Candidate]) -> str:
 
 
 def _load(results: Results) -> str:
-    levels = sorted({cell.concurrency for cell in results.cells})
+    levels = sorted({cell.concurrency for cell in all_cells(results)})
     said = f"{', '.join(map(str, levels))} at a time" if levels else "none"
     run = results.run
     return f"{said}; {_loops(results)}; {plural(run.rounds, 'round')}; seed {run.seed}"

@@ -16,7 +16,7 @@ from reports.figures import (
     rate,
     share,
 )
-from reports.judged import SEVERITY, interval_of, limit_of, noise_of, place, quantity_of
+from reports.judged import SEVERITY, interval_of, limit_of, noise_of, place, quantity_of, spot
 from reports.rows import felt
 
 
@@ -66,7 +66,7 @@ def line(each: Criterion) -> CriterionLine:
         candidate=one_line(each.candidate),
         name=one_line(each.name),
         cell=place(each),
-        address=f"{each.driver}, {place(each).removeprefix('direct ')}",
+        address=_address(each),
         expression=mathematical(one_line(each.expression)),
         target=limit_of(each),
         measured=quantity_of(each, each.measured),
@@ -76,6 +76,13 @@ def line(each: Criterion) -> CriterionLine:
         role=role,
         reason="" if plain else one_line(each.reason),
     )
+
+
+def _address(each: Criterion) -> str:
+    """Which cell a criterion is about, in full: what tells it from all others of its name."""
+    if each.fault:
+        return f"{each.driver}, {spot(each).removeprefix('direct ')}, {one_line(each.fault)}"
+    return f"{each.driver}, {place(each).removeprefix('direct ')}"
 
 
 def label(cell: Cell) -> tuple[str, ...]:

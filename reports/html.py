@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.results import Candidate, Results
-from reports import capacity, details, faults, knees, method, plots, regression, served, versus
+from reports import capacity, details, evidence, knees, method, plots, regression, resilience, served, versus, wrong
 from reports.capacity import CapacityLine
 from reports.details import CriterionLine
 from reports.figures import NOT_MEASURED, SYMBOLS, mathematical, one_line, plural, printable
@@ -35,6 +35,8 @@ class SettingsTable:
     names: tuple[str, ...]
     tracking: tuple[str, ...]
     schemas: tuple[str, ...]
+    crashes: tuple[str, ...]
+    power: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ def render(results: Results) -> str:
     page = _ENVIRONMENT.get_template("report.html.j2").render(
         screen=screen,
         results=results,
+        legend=resilience.LEGEND,
+        evidence=evidence.parts(results, candidates),
         folded=[Folded(group, tuple(map(details.line, group.criteria))) for group in screen.groups],
         missed=[each for each in details.criteria(results) if each.role != "reference" and each.outcome != "pass"],
         capacities=_capacities(results),
@@ -74,10 +78,10 @@ def render(results: Results) -> str:
         operations=details.operations(results),
         availability=served.availability(results),
         phases=served.phases(results),
-        referee=faults.referee(results),
-        errors=faults.errors(results),
-        integrity=faults.integrity(results),
-        wrong_rows=faults.wrong_rows(results),
+        referee=wrong.referee(results),
+        errors=wrong.errors(results),
+        integrity=wrong.integrity(results),
+        wrong_rows=wrong.wrong_rows(results),
         settings=_settings(candidates),
         baseline=regression.html(results.baseline) if results.baseline else "",
         method=method.method(results),
@@ -101,7 +105,20 @@ def _capacities(results: Results) -> list[CapacityPart]:
 def _settings(candidates: list[Candidate]) -> SettingsTable:
     names = dict.fromkeys(name for each in candidates for name in each.settings)
     tracking = dict.fromkeys(name for each in candidates for name in each.tracking)
-    return SettingsTable(tuple(candidates), tuple(names), tuple(tracking), tuple(map(_schema, candidates)))
+    return SettingsTable(
+        tuple(candidates),
+        tuple(names),
+        tuple(tracking),
+        tuple(map(_schema, candidates)),
+        crashes=tuple(_may_lose(each, each.may_lose_crash) for each in candidates),
+        power=tuple(_may_lose(each, each.may_lose_power) for each in candidates),
+    )
+
+
+def _may_lose(candidate: Candidate, what: str | None) -> str:
+    """What the settings allow to be lost; nothing only where that is known."""
+    known = candidate.durable or candidate.may_lose_crash or candidate.may_lose_power
+    return one_line(what) if what else "nothing" if known else NOT_MEASURED
 
 
 def _schema(candidate: Candidate) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from bench.cell import CLOSED, Cell, Criterion, Verdict
-from bench.results import Capacity, Comparison, Control
+from bench.fault_cell import FaultCell
+from bench.results import Capacity, Comparison, Control, Results
 from reports.figures import NOT_MEASURED, mathematical, one_line, percent, plural, quantity, share
 
 SEVERITY: Final[dict[Verdict, int]] = {"pass": 0, "inconclusive": 1, "fail": 2}
@@ -18,7 +19,12 @@ USUAL_CONFIDENCE: Final = 0.9
 
 _RELATIVE: Final = ("reference", "baseline")
 _SHARES: Final = ("integrity", "success_rate", "first_attempt_rate", "availability")
-_YES_OR_NO: Final = ("durable", "schema_current")
+_YES_OR_NO: Final = ("durable", "schema_current", "fault.kept")
+
+
+def all_cells(results: Results) -> list[Cell | FaultCell]:
+    """The cells that were measured, and those in which something was broken."""
+    return [*results.cells, *results.faults]
 
 
 def worst(outcomes: Sequence[Verdict]) -> Verdict | None:
@@ -32,21 +38,28 @@ def judges(criterion: Criterion, cell: Cell) -> bool:
 
 
 def judges_workload(criterion: Criterion, cell: Cell) -> bool:
-    """Whether ``criterion`` is about ``cell`` at this or another concurrency and load."""
-    return (criterion.candidate, criterion.driver, criterion.workload) == (cell.candidate, cell.driver, cell.workload)
+    """Whether ``criterion`` is about ``cell`` at this or another concurrency and load; one on a fault is not."""
+    return not criterion.fault and (criterion.candidate, criterion.driver, criterion.workload) == (
+        cell.candidate,
+        cell.driver,
+        cell.workload,
+    )
 
 
 def same_load(criterion: Criterion, cell: Cell) -> bool:
     """Whether ``criterion`` is about the load of ``cell``, through whichever driver."""
     same = (cell.workload, cell.concurrency, cell.load)
-    return (criterion.workload, criterion.concurrency, criterion.load) == same
+    return not criterion.fault and (criterion.workload, criterion.concurrency, criterion.load) == same
 
 
 def place(where: Cell | Criterion | Comparison | Control) -> str:
     """Workload, concurrency and load in short: ``mixed at 20``, ``direct mixed at 20``, ``mixed at 20 with 80 % load``.
 
-    Without ``direct`` it is through a server, without a load it is a closed loop.
+    Without ``direct`` it is through a server, without a load it is a closed loop. Of a fault it is that with who made
+    the load: ``server-killed with 8 writers``.
     """
+    if isinstance(where, Criterion) and where.fault:
+        return f"{one_line(where.fault)} with {crowd(where.driver, where.concurrency)}"
     return f"{spot(where)}{f' with {load_words(where.load)}' if is_open(where) else ''}"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from bench.results import Capacity, Results
-from reports import capacity, regression, versus
+from reports import capacity, regression, resilience, versus
 from reports.figures import NOT_MEASURED, one_line
 from reports.groups import misses
 from reports.judged import measured_of
@@ -15,6 +15,7 @@ _LITERAL = str.maketrans({each: f"\\{each}" for each in "\\`*_{}[]#|~$"} | {"&":
 
 _MOST_MISSES = 20
 _MOST_COMPARISONS = 16
+_GAPS = {True: "Not tested", False: "Can't happen"}
 
 
 def render(results: Results) -> str:
@@ -23,9 +24,11 @@ def render(results: Results) -> str:
     parts = [
         f"# {screen.symbol} {screen.word}: {escape(screen.title)}",
         f"**{escape(screen.answer)}**",
+        f"**{escape(screen.aftermath)}**" if screen.aftermath else "",
         *(f"> ⚠ {escape(alarm)}" for alarm in screen.alarms),
         _marks(screen),
         _headlines(screen),
+        *_faults(results, screen),
         *(_criteria_table(each) for each in screen.tables),
         *(part for side in screen.sides for part in _side(side, alone=len(screen.sides) == 1)),
         *(_capacity(group) for group in capacity.together(results)),
@@ -114,6 +117,28 @@ def _headlines(screen: Screen) -> str:
 def _headline(each: Headline) -> list[str]:
     word = each.word if each.reference else f"**{each.symbol} {each.word}**"
     return [f"**{escape(each.candidate)}**", word, escape(each.reason), escape(each.next_step)]
+
+
+def _faults(results: Results, screen: Screen) -> list[str]:
+    """The matrix, the reasons of what was not kept, and what was not tested."""
+    if screen.faults is None:
+        return []
+    heads = [
+        "fault",
+        *(f"{escape(each.name)}{' (reference)' if each.reference else ''}" for each in screen.faults.columns),
+    ]
+    rows = [[escape(row.label), *(escape(each.told) for each in row.entries)] for row in screen.faults.rows]
+    bad = [each for each in results.faults if each.outcome != "kept"]
+    told = [
+        f"- {escape(resilience.entry(each).text)}: **{escape(each.candidate)}**, {escape(each.fault)}: "
+        f"{escape(each.reason) or 'no reason was recorded'}"
+        for each in bad[:_MOST_MISSES]
+    ]
+    if len(bad) > _MOST_MISSES:
+        told.append(f"- and {len(bad) - _MOST_MISSES} more: see report.html")
+    told += [f"- {_GAPS[gap.applies]}: {escape(gap.told)}" for gap in screen.gaps]
+    parts = ["### What was broken, and what was left", _table(heads, rows), "\n".join(told), escape(resilience.LEGEND)]
+    return [part for part in parts if part]
 
 
 def _criteria_table(table: CriteriaTable) -> str:

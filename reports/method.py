@@ -3,7 +3,8 @@
 from typing import Final
 
 from bench.results import Results
-from reports.judged import PUBLISHED, is_open
+from reports import aftermath
+from reports.judged import PUBLISHED, all_cells, is_open
 
 _CLOSED: Final = (
     "Closed loop",
@@ -29,26 +30,51 @@ _LAG: Final = (
     "Skipped ones were never sent, since they were too late already or the load had to end; they have no "
     "latency, so where many were skipped the percentiles flatter.",
 )
+_ROUNDS: Final = (
+    "Rounds, not requests",
+    "A cell (candidate, driver, workload, concurrency) is measured once in each round, and the rounds "
+    "interleave the cells, so that a slow hour of the machine hits all of them. Intervals are over rounds, "
+    "because requests within one trial are not independent: 90 % where a criterion is judged, 95 % elsewhere.",
+)
+_FAULTS: Final = (
+    (
+        "Faults",
+        "Each fault is a trial of its own. The load runs, something is broken on purpose, mended, and the load goes on "
+        "until the store answers again. Then every commit is read back from what came back, a server that was started "
+        "again or a file that was opened again, and the store checks its own structure.",
+    ),
+    (
+        "Kept, lost, broken, unknown",
+        "Kept: every acknowledged write is there, unchanged. Lost: some are gone, and the settings read back allow "
+        "this fault to take them. Broken: they are gone against what the settings promise, or changed, duplicated or "
+        "added, or the structure is damaged. Unknown: it was not found out, and never counts as kept. "
+        "Gone is exit code 4, allowed or not; what a model took from the reference is shown and decides nothing.",
+    ),
+    (
+        "Outages",
+        "Gone for: the longest time without an operation that ended ok, from the fault's beginning on, so the fault's "
+        "own length is part of it. First ok after: from the fault's end. Both are the worst of the rounds. Stale: a "
+        "read that began after the acknowledgement missed a row that a later one found; it is counted, and no loss.",
+    ),
+)
+_MODEL: Final = "A model shows what a store's own syncs protect, not what a given disk or file system would do."
 
 
 def method(results: Results) -> list[tuple[str, str]]:
     """What a reader must know of the method, as (title, text)."""
-    drivers = {cell.driver for cell in results.cells}
-    stores = {cell.store for cell in results.cells} | {each.store for each in results.candidates}
+    drivers = {cell.driver for cell in all_cells(results)}
+    stores = {cell.store for cell in all_cells(results)} | {each.store for each in results.candidates}
+    measured = bool(results.cells) or not results.faults
     said = [
-        (
-            "Rounds, not requests",
-            "A cell (candidate, driver, workload, concurrency) is measured once in each round, and the rounds "
-            "interleave the cells, so that a slow hour of the machine hits all of them. Intervals are over rounds, "
-            "because requests within one trial are not independent: 90 % where a criterion is judged, 95 % elsewhere.",
-        ),
+        *([_ROUNDS] if measured else []),
+        *_faults(results),
         (
             "Three outcomes",
             "A criterion passes or fails only where its evidence is clear of the limit. Otherwise, or where "
             "nothing could be measured, it is inconclusive, and never a pass. The worst gating criterion decides a "
             "candidate, the worst candidate decides the run. Advisory criteria and the reference decide nothing.",
         ),
-        *_loops(results),
+        *(_loops(results) if measured else []),
         (
             "Integrity",
             "Every commit is noted before it is sent and read back after the load stopped: by SQL, and after load "
@@ -62,11 +88,7 @@ def method(results: Results) -> list[tuple[str, str]]:
             "Lock errors are counted by the driver's error code, per attempt, as clients saw them. The referee is the "
             "database's own counter: MLflow retries deadlocks inside the server, so answers alone hide them.",
         ),
-        (
-            "Not tested",
-            "Crashes of the server (kill -9), of the operating system, and loss of power. The durability claim under "
-            "Settings is what the settings read back allow, not what a fault proved.",
-        ),
+        _not_tested(results),
     ]
     said += _compared(results)
     if "http" in drivers:
@@ -99,6 +121,28 @@ def method(results: Results) -> list[tuple[str, str]]:
     if "mariadb" in stores:
         said.append(("MariaDB is not MySQL", "MariaDB was measured as MariaDB; nothing here says how MySQL would do."))
     return said
+
+
+def _faults(results: Results) -> list[tuple[str, str]]:
+    """How faults were made and judged, where there were any."""
+    if not results.faults:
+        return []
+    power = aftermath.power_losses(results)
+    return [*_FAULTS, *([("Power losses", f"They are {power}. {_MODEL}")] if power else [])]
+
+
+def _not_tested(results: Results) -> tuple[str, str]:
+    """What a reader might take for proved, and is not."""
+    killed = any((each.kind, each.target) == ("kill", "database") for each in results.faults)
+    power = "loss of power beyond that model" if aftermath.power_losses(results) else "loss of power"
+    crashes = (
+        "Crashes of the operating system" if killed else "Crashes of the server (kill -9), of the operating system"
+    )
+    return (
+        "Not tested",
+        f"{crashes}, and {power}. The durability claim under Settings is what the settings read back allow"
+        + (", and what a fault is judged against." if results.faults else ", not what a fault proved."),
+    )
 
 
 def _loops(results: Results) -> list[tuple[str, str]]:

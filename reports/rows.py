@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from bench.cell import INTEGRITY_COUNTS, Cell, Criterion, Integrity, Interval, Latency, Percentiles
 from reports.chosen import answered, overloaded
@@ -18,6 +18,18 @@ EQUAL, PARTED, SQL, SQL_ONLY, REST_ONLY, UNREAD = (
     "SQL = REST", "SQL ≠ REST", "SQL", "SQL only", "REST only", "not read back",
 )  # fmt: skip
 _UNASKED: Final[Answer] = (NOT_MEASURED, "")
+
+
+class ReadBack(Protocol):
+    """A cell whose rows were read back through one door or two."""
+
+    @property
+    def integrity(self) -> Integrity:
+        """The first door's check."""
+
+    @property
+    def integrity_rest(self) -> Integrity | None:
+        """That over MLflow's REST API, if there was one."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +223,7 @@ def _more(found: Integrity) -> list[str]:
     return [", ".join(extra)] if extra else []
 
 
-def doors(cell: Cell) -> str:
+def doors(cell: ReadBack) -> str:
     """Through which doors a cell's rows were read back, and whether both showed the same.
 
     After load through a server the REST check stands beside that by SQL, unless REST is the only door there is.

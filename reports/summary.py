@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.cell import Cell, Percentiles, Verdict
+from bench.fault_cell import FaultCell
 from bench.results import Candidate, Results
-from reports import advice, capacity, conditions, marks
+from reports import advice, aftermath, capacity, conditions, marks
 from reports.chosen import Chosen, choose, overloaded
 from reports.figures import NOT_MEASURED, SYMBOLS, duration, one_line, printable, rate, span
 from reports.groups import Group, groups
-from reports.judged import SEVERITY, crowd, is_open, place, spot
+from reports.judged import SEVERITY, all_cells, crowd, is_open, place, spot
 from reports.marks import MarkLine
+from reports.resilience import Gap, Matrix, gaps, matrix
 from reports.rows import felt
 from reports.standing import CriteriaTable, table_of, tables
 from reports.table import Block, build_blocks
@@ -85,9 +87,12 @@ class Screen:
     verdict: Verdict
     exit_code: int
     answer: str
+    aftermath: str
     alarms: tuple[str, ...]
     marks: tuple[MarkLine, ...]
     headlines: tuple[Headline, ...]
+    faults: Matrix | None
+    gaps: tuple[Gap, ...]
     sides: tuple[Side, ...]
     tables: tuple[CriteriaTable, ...]
     groups: tuple[Group, ...]
@@ -122,8 +127,9 @@ class Screen:
 def candidates_in_order(results: Results) -> list[Candidate]:
     """Every candidate that the results speak of, the reference first; one without a record gets an empty one."""
     known = {each.name: each for each in results.candidates}
-    cells = {cell.candidate: cell for cell in results.cells}
-    names = [*known, *results.verdicts, *cells, *(each.candidate for each in results.criteria)]
+    cells = {cell.candidate: cell for cell in all_cells(results)}
+    judged, untested = ({each.candidate: None for each in found} for found in (results.criteria, results.untested))
+    names = [*known, *results.verdicts, *cells, *judged, *untested]
     found = [known.get(name) or _unrecorded(name, cells.get(name)) for name in dict.fromkeys(names)]
     return sorted(found, key=lambda each: not each.reference)
 
@@ -135,6 +141,7 @@ def summarise(results: Results) -> Screen:
     shown = [cell for each in chosen for cell in each.speed]
     headlines = tuple(_headline(results, candidate, chosen) for candidate in candidates)
     run = results.run
+    tried = _tried(results, candidates)
     told = {each.text for each in results.marks}
     return Screen(
         title=one_line(run.title or run.scenario or run.id),
@@ -143,10 +150,13 @@ def summarise(results: Results) -> Screen:
         took=span(run.seconds),
         verdict=results.verdict,
         exit_code=results.exit_code,
-        answer=_answer(results, candidates, chosen),
+        answer=_answer(results, candidates, chosen) if chosen or not tried else tried,
+        aftermath=tried if chosen else "",
         alarms=tuple(_alarms(results, candidates)),
         marks=marks.lines(results),
         headlines=headlines,
+        faults=matrix(results, candidates),
+        gaps=tuple(gaps(results)),
         sides=_sides(results, candidates, chosen),
         tables=tables(results, candidates),
         groups=tuple(groups(results, candidates)),
@@ -185,7 +195,11 @@ def _headline(results: Results, candidate: Candidate, chosen: list[Chosen]) -> H
         reference=candidate.reference,
         verdict=verdict,
         reason=advice.reason(results, candidate, verdict),
-        speeds=(*[each for each in speeds if each][:_MOST_SPEEDS], *_held(results, candidate.name)),
+        speeds=(
+            *[each for each in speeds if each][:_MOST_SPEEDS],
+            *_held(results, candidate.name),
+            *(Fact(*each) for each in aftermath.facts(results, candidate.name)),
+        ),
         next_step=advice.next_step(results, candidate, verdict),
     )
 
@@ -247,6 +261,14 @@ def _answer(results: Results, candidates: list[Candidate], chosen: list[Chosen])
     return f"{said} (no candidate was judged: it takes a store beside the reference)" if alone else said
 
 
+def _tried(results: Results, candidates: list[Candidate]) -> str:
+    """How the candidates stood the faults, the reference last; empty in a run without any."""
+    if not aftermath.count_of_faults(results):
+        return ""
+    ranked = sorted(candidates, key=lambda each: (each.reference, SEVERITY[_verdict(results, each.name)]))
+    return aftermath.answer(results, ranked, SEPARATOR)
+
+
 def _loads(chosen: Chosen) -> str:
     """From which open loop the tails are; nothing of a closed one."""
     if not chosen.opened:
@@ -271,6 +293,7 @@ def _alarms(results: Results, candidates: list[Candidate]) -> list[str]:
         each
         for each in (
             *found,
+            *(alarm for candidate in candidates for alarm in aftermath.alarms(results, candidate)),
             _cut_short(results),
             *conditions.doubts(results.cells),
             "" if any(each.kind == "generator" for each in results.marks) else conditions.saturation(results.cells),
@@ -291,7 +314,7 @@ def _cut_short(results: Results) -> str:
     return ""
 
 
-def _unrecorded(name: str, cell: Cell | None) -> Candidate:
+def _unrecorded(name: str, cell: Cell | FaultCell | None) -> Candidate:
     return Candidate(
         name=name,
         store=cell.store if cell else "",

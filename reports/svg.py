@@ -98,9 +98,9 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def figure(height: float) -> Figure:
-    """An empty figure of our width with a transparent ground."""
-    made = Figure(figsize=(WIDTH, height), facecolor="none")
+def figure(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure of so many inches with a transparent ground."""
+    made = Figure(figsize=(width, height), facecolor="none")
     FigureCanvasSVG(made)
     return made
 
@@ -121,11 +121,18 @@ def _inline(text: str, number: int) -> str:
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#f{number}-\1)", text)
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
     text = re.sub(r"font-family: [^;\"]*;?", "", text)
+    text = re.sub(r' transform="rotate\(-0 [^)]*\)"', "", text)
+    text = re.sub(r'\b(?:d|x|y)="[^"]*"', _hundredths, text)
     for sentinel, variable in _VARIABLES.items():
         text = text.replace(sentinel, variable)
     head, body = text.split(">", 1)
     box = re.search(r'viewBox="[^"]+"', head)
     return f'<svg {box[0] if box else ""} aria-hidden="true" focusable="false">{body.strip()}'
+
+
+def _hundredths(attribute: re.Match[str]) -> str:
+    """Coordinates to a hundredth of a point: nobody sees more, and a page of many figures is half as long."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", attribute[0])
 
 
 def plain(value: float) -> str:

@@ -9,16 +9,17 @@ from rich.console import Console
 from bench.cell import Verdict
 from bench.results import Results
 from reports import capacity, regression, versus
-from reports.columns import GAP
+from reports.columns import GAP, all_fits
 from reports.figures import one_line
 from reports.groups import Group, Miss, Tally, misses
 from reports.page import Entry, Page
+from reports.resilience import Matrix
 from reports.standing import CriteriaTable, Standing
 from reports.summary import SEPARATOR, Headline, Screen, Side, summarise
 from reports.table import NO_LIMIT, Figure, Row
 
 _STYLES: dict[Verdict, str] = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
-_MOST_MISSES, _MOST_NOTES, _MOST_MARKS = 8, 5, 6
+_MOST_MISSES, _MOST_NOTES, _MOST_MARKS, _MOST_GAPS = 8, 5, 6, 4
 _SMALL, _WIDEST_TITLE = 12, 28
 _WITHOUT_NOTES = ("availability", "connections", "experiment", "lag")
 _SHORT = {
@@ -34,6 +35,9 @@ _SHORT = {
 }
 """What a terminal has no room to spell out; the report does."""
 
+_UNTIMED = "kept: every acknowledged write is there; –: can't happen to this store."
+_TIMED = f"{_UNTIMED} The time: from the fault's end to the first ok."
+
 
 def render(results: Results, console: Console) -> None:
     """Print the one-minute screen."""
@@ -45,6 +49,7 @@ def render(results: Results, console: Console) -> None:
     _headlines(page, screen.headlines)
     for table in screen.tables[-1:]:
         _criteria_table(page, table)
+    _faults(page, screen)
     for side in screen.sides:
         _side(page, side, alone=len(screen.sides) == 1, brief=bool(screen.tables))
     _capacities(page, results)
@@ -72,6 +77,8 @@ def _answer(page: Page, screen: Screen) -> None:
     text = page.text(f"{screen.symbol} {screen.word}  ", _STYLES[screen.verdict])
     text.append(page.text(_packed(screen.answer, page.console.width, len(text)), "bold"))
     page.print(text, hang=2)
+    if screen.aftermath:
+        page.print(page.text(_packed(screen.aftermath, page.console.width, 0), "bold"), hang=2)
     for alarm in screen.alarms:
         page.print(page.text(f"! {alarm}", "bold yellow"), hang=2)
     for mark in screen.marks[:_MOST_MARKS]:
@@ -120,11 +127,12 @@ class _Grid:
     title: str
     columns: Sequence[tuple[str, bool]]
     rows: Sequence[tuple[str, Sequence[Entry], str]]
+    last: str = "limit"
 
     def entries(self, shown: Sequence[int]) -> list[list[Entry]]:
         """The rows with the heads, for the candidates shown."""
         names = [f"{name}{' (ref.)' if reference else ''}" for name, reference in self.columns]
-        head: list[Entry] = [(self.title, "", "bold"), *((names[i], "", "bold") for i in shown), ("limit", "", "dim")]
+        head: list[Entry] = [(self.title, "", "bold"), *((names[i], "", "bold") for i in shown), (self.last, "", "dim")]
         return [
             head,
             *(
@@ -164,6 +172,46 @@ def _criteria_table(page: Page, table: CriteriaTable) -> None:
 def _standing(each: Standing, *, decides: bool) -> Entry:
     style = _STYLES[each.outcome] if each.outcome and decides and not each.reference else ""
     return f"{each.text} {each.symbol}".rstrip(), each.note, style
+
+
+def _faults(page: Page, screen: Screen) -> None:
+    """Fault by candidate: how each ended and, if there is room, how soon the first operation was ok."""
+    if screen.faults is None:
+        return
+    page.line()
+    columns = [(each.name, each.reference) for each in screen.faults.columns]
+    everyone = [i for i, (_, reference) in enumerate(columns) if reference][:1]
+    everyone += [i for i in range(len(columns)) if i not in everyone]
+    whole, brief = (_matrix(screen.faults, columns, timed=timed) for timed in (True, False))
+    timed = _in_line(page, whole.entries(everyone))
+    if timed:
+        page.grid(whole.entries(everyone))
+    else:
+        _print_grid(page, brief)
+    page.print(page.text(_TIMED if timed else _UNTIMED, "dim"), hang=2)
+    for gap in [each for each in screen.gaps if each.applies][:_MOST_GAPS]:
+        page.print(page.text(f"Not tested: {gap.told}.", "dim"), hang=2)
+
+
+def _in_line(page: Page, rows: list[list[Entry]]) -> bool:
+    """Whether every entry stands on one line with its remark beside it."""
+    columns = [[page.said(f"{text} {note}".rstrip()) for text, note, _ in column] for column in zip(*rows, strict=True)]
+    return all_fits(columns, page.console.width)
+
+
+def _matrix(found: Matrix, columns: Sequence[tuple[str, bool]], *, timed: bool) -> _Grid:
+    rows = [
+        (
+            row.label,
+            [
+                (each.text, each.back if timed else "", _STYLES[each.style] if each.style else "dim")
+                for each in row.entries
+            ],
+            "",
+        )
+        for row in found.rows
+    ]
+    return _Grid("faults", columns, rows, last="")
 
 
 def _side(page: Page, side: Side, *, alone: bool, brief: bool) -> None:

@@ -7,12 +7,14 @@ from numpy.typing import NDArray
 
 from bench import identity
 from bench.identity import F64, I64, Flags
-from bench.integrity.tally import MAX_EXAMPLES, Tally
+from bench.integrity.tally import HALVES, MAX_EXAMPLES, Tally, halves, wrongs
 from bench.ledger import complete
 from bench.stores.base import Row
 from bench.workload import Layout, parse_key
 
 _CHUNK = 1 << 20
+_MAX_NAMES = 1 << 16  # as many names are kept, that is about 20 MB at most
+_LATEST = "latest_metrics is the maximum"
 _Columns = tuple[Sequence[str], Sequence[str], I64, I64, F64, Flags]  # run, key, step, timestamp, value, is_nan
 
 
@@ -33,8 +35,12 @@ class MetricAudit:
         self._stored_latest: list[NDArray[np.int64]] = []
         self._last_key: tuple[str, str] | None = None
         self._last_row: NDArray[np.int64] | None = None
+        self._names: dict[int, tuple[str, str]] = {}  # run and key by their hash; of many, some
+        per_commit = 1 if layout.own_runs else max(layout.metrics_per_cycle, 1)
+        self._chunk = max(_CHUNK // per_commit, 1) * per_commit  # whole commits
         self.runs_seen: set[str] = set()
         self.tally = Tally()
+        self.tally.invariants.update({_LATEST: 0, HALVES: 0})
 
     def metrics(self, rows: Sequence[Row]) -> None:
         """Take stored rows (run_uuid, key, step, timestamp, value, is_nan), sorted by their first five columns."""
@@ -59,28 +65,37 @@ class MetricAudit:
         """Take stored rows of latest_metrics (same columns), in any order."""
         columns = _columns(rows)
         self.runs_seen.update(columns[0])
-        self._stored_latest.append(_pack(columns))
+        packed = _pack(columns)
+        self._stored_latest.append(packed)
+        self._remember(packed, list(zip(columns[0], columns[1], strict=True)))
 
     def close(self) -> Tally:
         """The counts, after all rows were taken."""
         for writer, status in enumerate(self._statuses):
-            for start in range(0, int(self._limits[writer]), _CHUNK):
-                ordinals = np.arange(start, min(start + _CHUNK, int(self._limits[writer])))
+            for start in range(0, int(self._limits[writer]), self._chunk):
+                ordinals = np.arange(start, min(start + self._chunk, int(self._limits[writer])))
                 part = slice(self._offsets[writer] + start, self._offsets[writer] + start + len(ordinals))
-                commits = self._layout.metric_commits(ordinals)
-                lost = self.tally.judge(status[commits], self._copies[part], self._exact[part])
-                missing = ordinals[np.flatnonzero(lost)[:MAX_EXAMPLES]]
-                for key, step in zip(*self._layout.metric_places(writer, missing), strict=True):
-                    self.tally.example(
-                        f"metrics: writer {writer} key {key!r} step {step} was acknowledged and is absent"
-                    )
-        if self._last_row is not None:
-            self._latest.append(self._last_row[np.newaxis, :])
+                self._judge(writer, ordinals, status, part)
+        self._end_group()
         wrong = _differing(self._latest, self._stored_latest)
-        self.tally.invariants["latest_metrics is the maximum"] += wrong
-        if wrong:
-            self.tally.example(f"latest_metrics: {wrong} rows are not the maximum of their metrics")
+        self.tally.invariants[_LATEST] += len(wrong)
+        for name in wrong:
+            run, key = self._names.get(name, ("?", "?"))
+            self.tally.example(f"latest_metrics: run {run} key {key!r} is not the maximum of its metrics")
         return self.tally
+
+    def _judge(self, writer: int, ordinals: I64, status: NDArray[np.uint8], part: slice) -> None:
+        """Count some of a writer's metrics; ``part`` is where their copies are."""
+        commits, copies = self._layout.metric_commits(ordinals), self._copies[part]
+        self.tally.judge(status[commits], copies, self._exact[part])
+        for position, words in wrongs(status[commits], copies):
+            ordinal = ordinals[position : position + 1]
+            ((key,), (step,)) = self._layout.metric_places(writer, ordinal)
+            run = self._layout.run_id(writer, int(ordinal[0]) // self._layout.metrics_per_cycle)
+            self.tally.example(f"metrics: run {run} key {key!r} step {step} {words}")
+        for commit in halves(commits, status[commits], copies):
+            self.tally.invariants[HALVES] += 1
+            self.tally.example(f"metrics: writer {writer} commit {commit} is half there")
 
     def _locate(self, runs: Sequence[str], keys: Sequence[str], step: I64) -> tuple[I64, I64, Flags]:
         places = {run: self._layout.key.locate_run(run) for run in set(runs)}
@@ -95,11 +110,23 @@ class MetricAudit:
 
     def _keep_latest(self, runs: Sequence[str], keys: Sequence[str], packed: NDArray[np.int64]) -> None:
         first = (runs[0], keys[0])
-        if self._last_row is not None and self._last_key != first:
-            self._latest.append(self._last_row[np.newaxis, :])
-        group = packed[:, 0]
-        self._latest.append(packed[:-1][group[1:] != group[:-1]])
+        if self._last_key != first:
+            self._end_group()
+        ends = np.flatnonzero(packed[1:, 0] != packed[:-1, 0])
+        self._latest.append(packed[ends])
+        self._remember(packed[ends], [(runs[n], keys[n]) for n in ends[:_MAX_NAMES]])
         self._last_key, self._last_row = (runs[-1], keys[-1]), packed[-1]
+
+    def _end_group(self) -> None:
+        """The last row that was taken is the latest of its key."""
+        if self._last_row is not None and self._last_key is not None:
+            self._latest.append(self._last_row[np.newaxis, :])
+            self._remember(self._latest[-1], [self._last_key])
+
+    def _remember(self, packed: NDArray[np.int64], pairs: Sequence[tuple[str, str]]) -> None:
+        """Which run and key packed rows are of, for the words about those that are wrong."""
+        if len(self._names) < _MAX_NAMES:
+            self._names.update(zip(packed[: len(pairs), 0].tolist(), pairs, strict=True))
 
 
 def _columns(rows: Sequence[Row]) -> _Columns:
@@ -126,11 +153,12 @@ def _pack(columns: _Columns) -> NDArray[np.int64]:
     return np.column_stack([names, step, timestamp, _bits(value), is_nan.astype(np.int64)])
 
 
-def _differing(expected: list[NDArray[np.int64]], stored: list[NDArray[np.int64]]) -> int:
-    """How many (run, key) pairs have another latest metric than the maximum of their metrics, or none, or two."""
+def _differing(expected: list[NDArray[np.int64]], stored: list[NDArray[np.int64]]) -> list[int]:
+    """The (run, key) hashes that have another latest metric than the maximum of their metrics, or none, or two."""
     empty = np.zeros((0, 5), dtype=np.int64)
     left, right = (np.concatenate([empty, *parts]) for parts in (expected, stored))
     rows, inverse = np.unique(np.concatenate([left, right]), axis=0, return_inverse=True)
     once_left = np.bincount(inverse[: len(left)], minlength=len(rows)) == 1
     once_right = np.bincount(inverse[len(left) :], minlength=len(rows)) == 1
-    return len(np.unique(rows[~(once_left & once_right)][:, 0]))
+    found: list[int] = np.unique(rows[~(once_left & once_right)][:, 0]).tolist()
+    return found

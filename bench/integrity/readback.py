@@ -175,15 +175,16 @@ async def read_back(source: Rows, expected: Expected) -> Tally:
 
     result = Tally()
     result.tables.update(latest_metrics=latest, tags=len(names))
-    audits = (("metrics", metrics), ("params", params), ("tags", tags), ("runs", runs), ("experiments", experiments))
-    for table, audit in audits:
+    audits = (("experiments", experiments), ("runs", runs), ("metrics", metrics), ("params", params), ("tags", tags))
+    for table, audit in audits:  # of what is wrong the first few are told: a run that is gone explains its metrics
         tally = audit.close()
         result.tables[table] += tally.stored
         result.add(tally)
-    named = Counter(names) == Counter((run_id, run_name(run_id)) for run_id in runs.run_ids)
-    result.invariants["runs have their name tag"] += not named
-    if not named:
-        result.example("tags: the name tags are not those of the runs")
+    found, wanted = Counter(names), Counter((run_id, run_name(run_id)) for run_id in runs.run_ids)
+    misnamed = {run for run, _ in (found - wanted) + (wanted - found)}
+    result.invariants["runs have their name tag"] += len(misnamed)
+    for run in sorted(misnamed):
+        result.example(f"tags: the name tag of run {run} is missing or another's")
     orphans = (metrics.runs_seen | params.runs_seen | tags.runs_seen) - runs.run_ids
     result.invariants["no row without its run"] += len(orphans)
     for run in sorted(orphans):
@@ -218,7 +219,6 @@ def reconcile(before: Mapping[str, int], after: Mapping[str, int], ours: Mapping
         result.unexpected += max(surplus, 0)
         result.lost += max(-surplus, 0)
         if surplus:
-            result.example(
-                f"{table}: {abs(surplus)} rows {'more' if surplus > 0 else 'fewer'} than the ledger explains"
-            )
+            rows = f"{abs(surplus)} row{'s' * (abs(surplus) > 1)} {'more' if surplus > 0 else 'fewer'}"
+            result.example(f"{table}: {rows} than the ledger explains")
     return result

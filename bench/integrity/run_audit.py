@@ -53,6 +53,7 @@ class RunAudit:
                 continue
             if row[0] in self.run_ids:
                 self.tally.invariants["run ids are unique"] += 1
+                self.tally.example(f"runs: run {row[0]} is there more than once")
             self.run_ids.add(row[0])
             self._rows.setdefault(place, []).append(row)
 
@@ -80,7 +81,9 @@ class RunAudit:
         right_end = [row for row in ended if row[4] == end_time(self._layout.key, *place)]
         self._element(finished, len(ended), len(right_end), f"runs: the end of {self._layout.key.run_id(*place)}")
         for row in rows:
-            self.tally.invariants["status and end time agree"] += (row[2] == "FINISHED") != (row[4] is not None)
+            if (row[2] == "FINISHED") != (row[4] is not None):
+                self.tally.invariants["status and end time agree"] += 1
+                self.tally.example(f"runs: run {row[0]} is {row[2]} and {'has no' if row[4] is None else 'has an'} end")
             if row[6] != self._experiment_id:
                 self.tally.invariants["runs have their experiment"] += 1
                 self.tally.example(f"runs: run {row[0]} lies in another experiment")

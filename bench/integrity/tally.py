@@ -4,16 +4,22 @@ The words are those of docs/design.md. Unit: one row (a metric, a param, a tag, 
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.cell import INTEGRITY_COUNTS
-from bench.identity import Flags
+from bench.identity import I64, Flags
 from bench.outcome import Outcome
 
 MAX_EXAMPLES = 10
+HALVES = "no commit half there"
+"""The invariant of commits whose outcome the client does not know: all of their rows are there, or none.
+
+Of one that was acknowledged the missing rows are lost, of one that failed those that are there are unexpected.
+"""
 
 
 @dataclass
@@ -32,6 +38,7 @@ class Tally:
     unexpected: int = 0
     recovered: int = 0
     indeterminate: int = 0
+    stale: int = 0
     invariants: Counter[str] = field(default_factory=Counter)
     tables: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
@@ -71,3 +78,27 @@ class Tally:
         self.corrupted += int(np.count_nonzero(there & (exact == 0)))
         self.duplicated += int(np.sum(np.maximum(copies.astype(np.int64) - 1, 0)))
         return lost
+
+
+def wrongs(status: NDArray[np.uint8], copies: NDArray[np.uint16]) -> Iterator[tuple[int, str]]:
+    """(position, what is wrong) of elements that are absent, there too often or not to be there: the first few of each.
+
+    Elements that are there once, with other bits, are not among them: only their rows show that.
+    """
+    there = copies > 0
+    for wrong, words in (
+        ((status == Outcome.OK) & ~there, "was acknowledged and is absent"),
+        ((status == Outcome.FAIL) & there, "certainly failed and is there"),
+        ((status == Outcome.UNTOUCHED) & there, "was never sent and is there"),
+        (copies > 1, "is there more than once"),
+    ):
+        for position in np.flatnonzero(wrong)[:MAX_EXAMPLES].tolist():
+            yield position, words
+
+
+def halves(commits: I64, status: NDArray[np.uint8], copies: NDArray[np.uint16]) -> list[int]:
+    """The commits of unknown outcome of which some rows are there and some are not; three entries a row."""
+    unknown = (status == Outcome.RESERVED) | (status == Outcome.INFO)
+    there = copies > 0
+    found: list[int] = np.intersect1d(commits[unknown & there], commits[unknown & ~there]).tolist()
+    return found

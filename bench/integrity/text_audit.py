@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import identity
-from bench.integrity.tally import MAX_EXAMPLES, Tally
+from bench.integrity.tally import HALVES, Tally, halves, wrongs
 from bench.ledger import complete
 from bench.stores.base import Row
 from bench.workload import Layout
@@ -18,16 +18,18 @@ class TextAudit:
 
     def __init__(self, layout: Layout, statuses: Sequence[NDArray[np.uint8]], what: Literal["param", "tag"]) -> None:
         self._layout, self._what = layout, what
-        per_cycle = layout.workload.params if what == "param" else layout.workload.tags
+        self._per_cycle = layout.workload.params if what == "param" else layout.workload.tags
         self._commit = layout.param_commit if what == "param" else layout.tag_commit
+        self._key = layout.param_key if what == "param" else layout.tag_key
         self._statuses = [
             complete(status, layout.cycles_of(len(status)) * layout.commits_per_cycle) for status in statuses
         ]
-        sizes = [layout.cycles_of(len(status)) * per_cycle for status in self._statuses]
+        sizes = [layout.cycles_of(len(status)) * self._per_cycle for status in self._statuses]
         self._copies = [np.zeros(size, dtype=np.uint16) for size in sizes]
         self._exact = [np.zeros(size, dtype=np.uint16) for size in sizes]
         self.runs_seen: set[str] = set()
         self.tally = Tally()
+        self.tally.invariants[HALVES] = 0
 
     def rows(self, rows: Sequence[Row]) -> None:
         """Take stored rows (run_uuid, key, value); MLflow's own run-name tag is not among them."""
@@ -54,8 +56,13 @@ class TextAudit:
     def close(self) -> Tally:
         """The counts, after all rows were taken."""
         for writer, status in enumerate(self._statuses):
-            commits = np.array([self._commit(n) for n in range(len(self._copies[writer]))], dtype=np.int64)
-            lost = self.tally.judge(status[commits], self._copies[writer], self._exact[writer])
-            for ordinal in np.flatnonzero(lost)[:MAX_EXAMPLES]:
-                self.tally.example(f"{self._what}s: writer {writer} number {ordinal} was acknowledged and is absent")
+            copies = self._copies[writer]
+            commits = np.array([self._commit(n) for n in range(len(copies))], dtype=np.int64)
+            self.tally.judge(status[commits], copies, self._exact[writer])
+            for ordinal, words in wrongs(status[commits], copies):
+                run = self._layout.run_id(writer, ordinal // self._per_cycle)
+                self.tally.example(f"{self._what}s: run {run} key {self._key(writer, ordinal)!r} {words}")
+            for commit in halves(commits, status[commits], copies):
+                self.tally.invariants[HALVES] += 1
+                self.tally.example(f"{self._what}s: writer {writer} commit {commit} is half there")
         return self.tally

@@ -4,15 +4,15 @@ import base64
 import json
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.integrity.tally import MAX_EXAMPLES, Tally
-from bench.integrity.trace_rows import Span, bounds, locate, spans, trace
+from bench.integrity.tally import Tally, wrongs
+from bench.integrity.trace_rows import Span, bounds, locate, span_id, spans, trace, trace_id
 from bench.ledger import complete
 from bench.stores.base import Row
 from bench.workload import Layout
@@ -111,13 +111,16 @@ class TraceAudit:
         for writer, status in enumerate(self._statuses):
             started, logged = status[0::2], status[1::2]
             traces, found = self._traces[writer], self._found[writer]
-            self._missing(writer, "trace", self.tally.judge(started, traces[0], traces[1]))
-            statuses = np.repeat(logged, self._spans)
-            lost = self.tally.judge(statuses, found[0].reshape(-1), found[1].reshape(-1))
-            self._missing(writer, "span", lost)
+            self._judge(partial(self._trace, writer), started, traces)
+            self._judge(partial(self._span, writer), np.repeat(logged, self._spans), found.reshape(2, -1))
             there = np.count_nonzero(found[0], axis=1)
-            self.tally.invariants[_WHOLE] += int(np.count_nonzero((there > 0) & (there < self._spans)))
-            self.tally.invariants[_ORPHANS] += int(np.count_nonzero((there > 0) & (traces[0] == 0)))
+            for name, wrong in (
+                (_WHOLE, (there > 0) & (there < self._spans)),
+                (_ORPHANS, (there > 0) & (traces[0] == 0)),
+            ):
+                self.tally.invariants[name] += int(np.count_nonzero(wrong))
+                for cycle in np.flatnonzero(wrong).tolist():
+                    self.tally.example(f"spans: {self._trace(writer, cycle)} violates {name!r}")
             for cycle in np.flatnonzero(traces[0]).tolist():
                 self._check_texts((writer, cycle), spans_stored=bool(there[cycle]))
         return self.tally
@@ -158,9 +161,20 @@ class TraceAudit:
                 self.tally.invariants[_TEXTS] += 1
                 self.tally.example(f"{table}: trace {of.trace_id} has others than were sent")
 
-    def _missing(self, writer: int, what: str, lost: NDArray[np.bool_]) -> None:
-        for ordinal in np.flatnonzero(lost)[:MAX_EXAMPLES]:
-            self.tally.example(f"{what}s: writer {writer} {what} {ordinal} was acknowledged and is absent")
+    # What the ledger says of many
+
+    def _judge(self, name: Callable[[int], str], status: NDArray[np.uint8], found: NDArray[np.uint16]) -> None:
+        """Count elements; ``found`` are their copies, and those with the right bits."""
+        self.tally.judge(status, found[0], found[1])
+        for ordinal, words in wrongs(status, found[0]):
+            self.tally.example(f"traces: {name(ordinal)} {words}")
+
+    def _trace(self, writer: int, cycle: int) -> str:
+        return f"trace {trace_id(self._layout.key, writer, cycle)}"
+
+    def _span(self, writer: int, ordinal: int) -> str:
+        cycle, number = divmod(ordinal, self._spans)
+        return f"span {span_id(self._layout.key, writer, cycle, number)} of {self._trace(writer, cycle)}"
 
 
 def _content_is_right(content: str, trace_id: str, span: Span) -> bool:

@@ -12,6 +12,7 @@ from bench.cell import (
     Integrity,
     Interval,
     Latency,
+    MemoryUse,
     Operation,
     Percentiles,
     Probe,
@@ -65,9 +66,10 @@ def cell_of(trials: Sequence[TrialRecord], reference: bool, facts: Mapping[str, 
         phases_ms={name: mean for name in PHASES if (mean := st.geometric_mean(rounds[f"phases.{name}_ms"]))},
         runs_unfinished=_unfinished(trials),
         integrity=sum_integrity([trial.integrity for trial in trials]),
-        integrity_rest=_sum_of_some([one.integrity_rest for one in trials]),
-        integrity_prefill=_sum_of_some([one.integrity_prefill for one in trials]),
+        integrity_rest=sum_of_some([one.integrity_rest for one in trials]),
+        integrity_prefill=sum_of_some([one.integrity_prefill for one in trials]),
         generator=_generator([trial.generator for trial in measured]),
+        memory=_memory([trial.memory for trial in measured]),
         schedule=_schedule([trial.schedule for trial in measured if trial.schedule is not None]),
         warmup_s=max((trial.warmup_s for trial in measured if trial.warmup_s is not None), default=None),
         unsteady=sum(not trial.steady for trial in measured),
@@ -116,7 +118,8 @@ def _unfinished(trials: Sequence[TrialRecord]) -> int | None:
     return sum(counts) if counts and len(counts) == len(trials) else None
 
 
-def _sum_of_some(rounds: Sequence[Integrity | None]) -> Integrity | None:
+def sum_of_some(rounds: Sequence[Integrity | None]) -> Integrity | None:
+    """The sum over the rounds that have this check; None where none has."""
     present = [one for one in rounds if one is not None]
     return sum_integrity(present) if present else None
 
@@ -154,6 +157,22 @@ def _mean(rounds: Sequence[Percentiles]) -> Percentiles:
     }
     maxima = [one.max for one in rounds if one.max is not None]
     return Percentiles(**values, max=max(maxima, default=None), n=sum(one.n for one in rounds))
+
+
+def _memory(rounds: Sequence[Mapping[str, MemoryUse]]) -> dict[str, MemoryUse]:
+    """The worst of the rounds, by party; the first look is the first round's, the last one the last's."""
+    found = {}
+    for party in dict.fromkeys(name for one in rounds for name in one):
+        uses = [one[party] for one in rounds if party in one]
+        growths = [use.mb_per_h for use in uses if use.mb_per_h is not None]
+        found[party] = MemoryUse(
+            first_mb=uses[0].first_mb,
+            last_mb=uses[-1].last_mb,
+            peak_mb=max(use.peak_mb for use in uses),
+            mb_per_h=max(growths, default=None),
+            n=sum(use.n for use in uses),
+        )
+    return found
 
 
 def _schedule(rounds: Sequence[Schedule]) -> Schedule | None:

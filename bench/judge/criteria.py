@@ -10,6 +10,9 @@ the whole 90 % interval over rounds must lie on one side of the target, else the
 the reference it is the interval of the ratio within each round, against a baseline run, which shares no rounds with
 this one, that of the ratio of the means. Where a run may go on until it is decided, planned looks take the place of
 the one at its end (`bench.judge.looks`).
+
+Of a cell with a fault nothing is a rate: all its fields are exact, and those of the fault itself (``fault.kept``) are
+compared with a number only.
 """
 
 import math
@@ -19,14 +22,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
-from bench.cell import Cell, Criterion, Interval, Verdict
+from bench.cell import CLOSED, Cell, Criterion, Interval, Verdict
 from bench.errors import BadInput
+from bench.fault_cell import FaultCell
 from bench.judge import statistics as st
 from bench.judge.fields import (
+    FAULT_FIELDS,
     FIELDS,
     HARNESS,
     INTEGRITY_FIELDS,
+    KEPT,
     ROUND_FIELDS,
+    Judged,
     per_round,
     unit_of,
     value_of,
@@ -70,7 +77,7 @@ def parse(text: str) -> Expression:
     """Parse an expression.
 
     Raises:
-        BadInput: it does not fit the grammar, or its field is unknown.
+        BadInput: it does not fit the grammar, its field is unknown, or can't be compared with that.
     """
     match = _SHAPE.fullmatch(text)
     if match is None:
@@ -81,6 +88,8 @@ def parse(text: str) -> Expression:
     if match["number"] and not math.isfinite(float(match["number"])):
         raise BadInput(f"{text!r}: the target is too large for a number")
     against = cast(Other, match["times"] or match["bare"] or "")
+    if against and field in FAULT_FIELDS:
+        raise BadInput(f"{text!r}: {field} is compared with a number only, not with the {against}")
     return Expression(field, match["operator"], float(match["number"] or 1.0), against)
 
 
@@ -115,13 +124,36 @@ def judge(
         decision = _judge_looks(expression, cell, other, looks)
     else:
         decision = _judge_count(expression, cell, other)
+    unlike = None
+    if expression.against == "baseline" and other is not None:
+        unlike = other_rate(expression.field, cell, other) or _other_sum(expression.field, cell, other)
+    return _told(rule, cell, decision, unlike)
+
+
+def judge_fault(
+    rule: Rule, cell: FaultCell, reference: FaultCell | None = None, baseline: FaultCell | None = None
+) -> Criterion:
+    """Judge one rule on one cell with a fault; ``reference`` and ``baseline`` have the same fault at the same place."""
+    expression = rule.expression
+    other = {"reference": reference, "baseline": baseline}.get(expression.against)
+    unlike = None
+    if expression.against == "baseline" and other is not None:
+        unlike = _other_sum(expression.field, cell, other)
+    decision = _judge_count(expression, cell, other)
+    if expression.field == KEPT:
+        decision = replace(decision, reason=cell.reason)
+    return _told(rule, cell, decision, unlike)
+
+
+def _told(rule: Rule, cell: Judged, decision: "_Decision", unlike: str | None) -> Criterion:
+    """A decision with its place; ``unlike`` is why what was compared can't be."""
+    expression = rule.expression
     doubt = why_unproven(expression.field, cell)
     if decision.outcome == "pass" and doubt is not None:
         decision = replace(decision, outcome="inconclusive", reason=doubt)
-    if expression.against == "baseline" and other is not None:
-        unlike = other_rate(expression.field, cell, other) or _other_sum(expression.field, cell, other)
-        if unlike is not None:
-            decision = replace(decision, outcome="inconclusive", reason=unlike, rounds_needed=None)
+    if unlike is not None:
+        decision = replace(decision, outcome="inconclusive", reason=unlike, rounds_needed=None)
+    load, fault = (CLOSED, cell.fault) if isinstance(cell, FaultCell) else (cell.load, "")
     return Criterion(
         candidate=cell.candidate,
         name=rule.name,
@@ -130,7 +162,7 @@ def judge(
         driver=cell.driver,
         workload=cell.workload,
         concurrency=cell.concurrency,
-        load=cell.load,
+        load=load,
         comparison=expression.operator,
         limit=decision.limit,
         target=_target(expression, decision.limit),
@@ -142,6 +174,7 @@ def judge(
         table=rule.table,
         published=rule.published,
         reference=cell.reference,
+        fault=fault,
         noise=decision.noise,
         confidence=decision.confidence,
         reason=decision.reason,
@@ -168,7 +201,7 @@ def _target(expression: Expression, limit: float | None) -> str:
     return f"{expression.operator} {expression.factor:g} x {expression.against}{amount}"
 
 
-def _judge_count(expression: Expression, cell: Cell, other: Cell | None) -> _Decision:
+def _judge_count(expression: Expression, cell: Judged, other: Judged | None) -> _Decision:
     value = value_of(expression.field, cell)
     limit: float | None = expression.factor
     if expression.against:
@@ -202,7 +235,7 @@ def other_rate(field: str, ours: Cell, theirs: Cell) -> str | None:
     return f"offered {others.rate:.3g}/s then, {mine.rate:.3g}/s now"
 
 
-def _other_sum(field: str, ours: Cell, theirs: Cell) -> str | None:
+def _other_sum(field: str, ours: Judged, theirs: Judged) -> str | None:
     """Why two counts can't be compared: they are sums over unlike numbers of rounds."""
     summed = field in _SUMS or field.startswith(("errors.", "referee.")) or field in INTEGRITY_FIELDS[1:]
     if not summed or ours.rounds == theirs.rounds:
@@ -210,7 +243,7 @@ def _other_sum(field: str, ours: Cell, theirs: Cell) -> str | None:
     return f"a sum over {theirs.rounds} rounds then, over {ours.rounds} now"
 
 
-def _nothing_there(expression: Expression, other: Cell | None) -> str:
+def _nothing_there(expression: Expression, other: Judged | None) -> str:
     if expression.against == "baseline" and other is None:
         return "no baseline run has this cell"
     return f"the {expression.against} has no value to compare with"

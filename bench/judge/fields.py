@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from bench.cell import CLOSED, Cell, Operation, Schedule
+from bench.fault_cell import FaultCell
 from bench.judge import statistics as st
 from bench.outcome import ErrorKind
 
+Judged = Cell | FaultCell
 HARNESS = "generator."  # fields of the harness itself: a store can't fail by them
 _LATENCIES = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms")
 PHASES = ("create", "params", "steps", "experiment")
@@ -15,16 +17,38 @@ ROUND_FIELDS = (
 )  # fmt: skip
 REFEREE_FIELDS = ("deadlocks", "lock_waits", "commits", "rollbacks", "connections", "lock_waiters", "connections_share")
 INTEGRITY_FIELDS = ("integrity", "lost", "duplicated", "corrupted", "unexpected")
+STALE = "stale"
+FAULT = "fault."  # fields of a cell in which something was broken on purpose
+KEPT = f"{FAULT}kept"
+BESIDE_A_FAULT = (f"{FAULT}first_ok_s", f"{FAULT}gone_s", f"{FAULT}reconnects", f"{FAULT}unknown", STALE)  # with a load
+FAULT_FIELDS = (KEPT, *BESIDE_A_FAULT)
 FACTS = ("durable", "schema_missing", "schema_current")
 SCHEDULE = "schedule."  # fields of an open loop
 _SCHEDULE_FIELDS = ("rate", "skipped", "skipped_share", "late", "lag_p99_ms")
+MEMORY = "memory."  # fields of what each party takes
+_MEMORY_FIELDS = tuple(
+    f"{MEMORY}{party}_{what}"
+    for party in ("harness", "load", "tracking", "database")
+    for what in ("peak_mb", "mb_per_h")
+)
 COUNT_FIELDS = (
     "lock_errors", "deadlocks", "errors", *(f"errors.{kind.label}" for kind in ErrorKind if kind), "server_errors",
     "ops_failed", "ops_unknown", "success_rate", "first_attempt_rate", "availability", "runs_unfinished",
     *INTEGRITY_FIELDS, *FACTS, "max_ms", "generator.cpu_share", "generator.loop_lag_p99_ms",
-    *(f"{SCHEDULE}{name}" for name in _SCHEDULE_FIELDS),
+    *(f"{SCHEDULE}{name}" for name in _SCHEDULE_FIELDS), *_MEMORY_FIELDS,
 )  # fmt: skip
-FIELDS = (*ROUND_FIELDS, *COUNT_FIELDS, *(f"referee.{name}" for name in REFEREE_FIELDS))
+CELL_FIELDS = (*ROUND_FIELDS, *COUNT_FIELDS, *(f"referee.{name}" for name in REFEREE_FIELDS))
+FIELDS = (*CELL_FIELDS, *FAULT_FIELDS)
+
+
+def of_cells(field: str) -> bool:
+    """Whether cells without a fault have this field."""
+    return field in CELL_FIELDS
+
+
+def of_faults(field: str) -> bool:
+    """Whether cells with a fault have this field."""
+    return field in FAULT_FIELDS or field in INTEGRITY_FIELDS
 
 
 def per_round(field: str, cell: Cell) -> Sequence[float | None]:
@@ -32,21 +56,29 @@ def per_round(field: str, cell: Cell) -> Sequence[float | None]:
     return cell.per_round.get(field, [])
 
 
-def value_of(field: str, cell: Cell) -> float | None:
-    """The value of a field of a cell; None where it was not measured."""
+def value_of(field: str, cell: Judged) -> float | None:
+    """The value of a field of a cell; None where it was not measured, or the cell has no such field."""
+    if field in INTEGRITY_FIELDS:
+        return _integrity(field, cell)
+    if isinstance(cell, FaultCell):
+        return _of_fault(field, cell) if of_faults(field) else None
+    return _of_cell(field, cell) if of_cells(field) else None
+
+
+def _of_cell(field: str, cell: Cell) -> float | None:
     if field.startswith("referee."):
         return cell.referee.get(field.removeprefix("referee."))
     if field in FACTS:
         return cell.facts.get(field)
     if field.startswith(SCHEDULE):
         return _scheduled(field.removeprefix(SCHEDULE), cell.schedule)
+    if field.startswith(MEMORY):
+        return _remembered(field.removeprefix(MEMORY), cell)
     if field == "availability":
         return None if cell.availability is None else cell.availability.share
     if field.startswith(HARNESS):
         value: float | None = getattr(cell.generator, field.removeprefix(HARNESS))
         return value
-    if field in INTEGRITY_FIELDS:
-        return _integrity(field, cell)
     if cell.ops_ok + cell.ops_failed + cell.ops_unknown == 0:
         return None
     if field == "errors":
@@ -61,7 +93,27 @@ def value_of(field: str, cell: Cell) -> float | None:
     return None if number is None else float(number)
 
 
-def _integrity(field: str, cell: Cell) -> float | None:
+def _remembered(name: str, cell: Cell) -> float | None:
+    party, _, what = name.partition("_")
+    use = cell.memory.get(party)
+    value: float | None = None if use is None else getattr(use, what)
+    return value
+
+
+def _of_fault(field: str, cell: FaultCell) -> float | None:
+    """``fault.kept``: 1 where nothing was lost, 0 where something was, whether or not the settings allow it."""
+    if field == KEPT:
+        return None if cell.outcome == "unknown" else float(cell.outcome == "kept")
+    if field == STALE:
+        by_sql = [door for door in cell.doors if door.door == "sql"]
+        return _integrity(field, cell) if by_sql else None
+    if field == f"{FAULT}unknown":
+        return float(cell.ops_unknown) if cell.ops_ok + cell.ops_failed + cell.ops_unknown else None
+    number: float | None = getattr(cell, field.removeprefix(FAULT))
+    return None if number is None else float(number)
+
+
+def _integrity(field: str, cell: Judged) -> float | None:
     """That of the worse door, if all were checked."""
     if not all(door.checked for door in cell.doors):
         return None
@@ -86,8 +138,10 @@ def _skipped_share(schedule: Schedule | None) -> float | None:
     return schedule.skipped / schedule.due if schedule is not None and schedule.due else None
 
 
-def why_unproven(field: str, cell: Cell) -> str | None:
+def why_unproven(field: str, cell: Judged) -> str | None:
     """Why a criterion that holds proves nothing all the same; None where it does."""
+    if isinstance(cell, FaultCell):
+        return cell.reason if cell.outcome == "unknown" else None
     if cell.rounds_lost:
         return f"{cell.rounds_lost} rounds could not be measured"
     if cell.generator.lost_parts:
@@ -126,11 +180,14 @@ def _reads(field: str, writes: bool) -> bool:
     return field.startswith("read.") or not writes
 
 
-def why_missing(field: str, cell: Cell) -> str:
+def why_missing(field: str, cell: Judged) -> str:
     """Why a field has no value."""
+    if isinstance(cell, FaultCell):
+        return _why_not_of_fault(field, cell)
+    if not of_cells(field):
+        return "only a cell with a fault has it"
     if field in INTEGRITY_FIELDS:
-        reasons = [door.reason for door in cell.doors if door.reason]
-        return next(iter(reasons), "the stored rows were not read back")
+        return _unread(cell)
     if field.startswith(SCHEDULE) and cell.schedule is None:
         return "a closed loop has no schedule" if cell.load == CLOSED else "no round of it was measured"
     if field == "schedule.late":
@@ -151,8 +208,28 @@ def why_missing(field: str, cell: Cell) -> str:
     return "not measured"
 
 
+def _unread(cell: Judged) -> str:
+    """Why integrity is not known."""
+    reasons = [door.reason for door in cell.doors if door.reason]
+    return next(iter(reasons), "the stored rows were not read back")
+
+
+def _why_not_of_fault(field: str, cell: FaultCell) -> str:
+    if cell.outcome == "unknown":
+        return cell.reason
+    if field in INTEGRITY_FIELDS:
+        return _unread(cell)
+    if field == STALE:
+        return "stale reads are looked for by SQL, and its rows were read over REST only"
+    if field == f"{FAULT}first_ok_s":
+        return "no operation ended ok after it"
+    return "not measured" if of_faults(field) else "only a cell without a fault has it"
+
+
 def unit_of(field: str) -> str:
     """The unit of a field, for people."""
     if field.endswith("_ms"):
         return "ms"
-    return "/s" if field.endswith("_per_s") or field == "schedule.rate" else ""
+    if field.endswith("_per_s") or field == "schedule.rate":
+        return "/s"
+    return "s" if field.endswith("_s") else ""

@@ -150,9 +150,9 @@ def _of(count: int, cells: Sequence[Cell]) -> str:
 
 
 def _gating(results: Results) -> list[Criterion]:
-    """Criteria that decide; the reference is judged and shown, but never decides, unless it ran alone."""
+    """Criteria of cells without a fault that decide; the reference is shown, but never decides, unless it ran alone."""
     alone = all(one.reference for one in results.criteria)
-    return [one for one in results.criteria if one.gating and (alone or not one.reference)]
+    return [one for one in results.criteria if one.gating and not one.fault and (alone or not one.reference)]
 
 
 def _gating_cells(results: Results) -> list[Cell]:

@@ -1,9 +1,14 @@
-"""The verdict: the worst gating criterion wins; data lost, changed or duplicated is always exit code 4."""
+"""The verdict: the worst gating criterion wins; data lost, changed or duplicated is always exit code 4.
+
+Also what a fault took from a store, whether or not its settings allow that. The one exception is a power cut in a model
+of the reference's disk: nobody is about to move to the reference.
+"""
 
 from collections.abc import Sequence
 
-from bench.cell import Cell, Criterion, Verdict
+from bench.cell import Cell, Criterion, Integrity, Verdict
 from bench.errors import ExitCode
+from bench.fault_cell import FaultCell
 
 _RANK: dict[Verdict, int] = {"pass": 0, "inconclusive": 1, "fail": 2}
 
@@ -13,28 +18,64 @@ def worst(verdicts: Sequence[Verdict]) -> Verdict:
     return max(verdicts, key=lambda verdict: _RANK[verdict], default="inconclusive")
 
 
-def of_candidate(candidate: str, criteria: Sequence[Criterion], cells: Sequence[Cell]) -> tuple[Verdict, str]:
-    """(verdict, the one reason for it) of a candidate."""
-    doors = [(cell, door) for cell in cells if cell.candidate == candidate for door in cell.doors]
-    broken = [(cell, door) for cell, door in doors if door.broken]
-    if broken:
-        cell, integrity = broken[0]
-        return "fail", (
-            f"integrity: {integrity.lost} lost, {integrity.duplicated} duplicated, {integrity.corrupted} corrupted, "
-            f"{integrity.unexpected} unexpected rows, {sum(integrity.invariants.values())} invariants broken "
-            f"({cell.workload} at {cell.concurrency})"
-        )
+def of_candidate(
+    candidate: str, criteria: Sequence[Criterion], cells: Sequence[Cell], faults: Sequence[FaultCell] = ()
+) -> tuple[Verdict, str]:
+    """(verdict, the one reason for it) of a candidate; ``faults`` are its cells with a fault, and those of others."""
+    own = [cell for cell in cells if cell.candidate == candidate]
+    faulted = [cell for cell in faults if cell.candidate == candidate]
+    if broken := _broken(own, faulted):
+        return "fail", broken
     gating = [item for item in criteria if item.candidate == candidate and item.gating]
     verdict = worst([item.outcome for item in gating])
     if not gating:
         return verdict, "no gating criterion applies to it"
     if verdict == "pass":
-        unchecked = [door for _, door in doors if not door.checked]
-        if unchecked:
-            return "inconclusive", f"integrity is unknown: {unchecked[0].reason or 'it was not checked'}"
-        return verdict, f"all {len(gating)} gating criteria hold"
+        doubt = _doubt(own, faulted)
+        return ("pass", f"all {len(gating)} gating criteria hold") if doubt is None else ("inconclusive", doubt)
     first = next(item for item in gating if item.outcome == verdict)
-    return verdict, f"{first.name} ({first.expression}, {first.workload} at {first.concurrency}): {first.reason}"
+    fault = f", {first.fault}" if first.fault else ""
+    return verdict, f"{first.name} ({first.expression}, {first.workload} at {first.concurrency}{fault}): {first.reason}"
+
+
+def _broken(cells: Sequence[Cell], faults: Sequence[FaultCell]) -> str | None:
+    """What was lost, changed, duplicated or added, if anything was: first without anybody's doing."""
+    for cell in cells:
+        for door in cell.doors:
+            if door.broken:
+                return (
+                    f"integrity: {door.lost} lost, {door.duplicated} duplicated, {door.corrupted} corrupted, "
+                    f"{door.unexpected} unexpected rows, {sum(door.invariants.values())} invariants broken "
+                    f"({cell.workload} at {cell.concurrency})"
+                )
+    for fault in faults:
+        if any(door.broken for door in deciding(fault)):
+            return f"fault {fault.fault}: {fault.reason} ({fault.workload} at {fault.concurrency})"
+    return None
+
+
+def _doubt(cells: Sequence[Cell], faults: Sequence[FaultCell]) -> str | None:
+    """Why criteria that hold are no pass: what was not found out, whether or not a criterion asks for it."""
+    doors = [*(door for cell in cells for door in cell.doors), *(door for cell in faults for door in deciding(cell))]
+    for door in doors:
+        if not door.checked:
+            return f"integrity is unknown: {door.reason or 'it was not checked'}"
+    for fault in faults:
+        if fault.outcome == "unknown" and not _shown_only(fault):
+            return f"fault {fault.fault}: {fault.reason} ({fault.workload} at {fault.concurrency})"
+    return None
+
+
+def deciding(cell: FaultCell) -> list[Integrity]:
+    """The integrity checks of a cell with a fault that decide."""
+    if not _shown_only(cell):
+        return cell.doors
+    return [] if cell.integrity_prefill is None else [cell.integrity_prefill]  # of the store's own file
+
+
+def _shown_only(cell: FaultCell) -> bool:
+    """Whether it happened to a model of the reference's disk: that is shown, and decides nothing."""
+    return cell.reference and cell.modelled
 
 
 def of_run(verdicts: dict[str, Verdict], reference: str | None) -> Verdict:
@@ -43,8 +84,9 @@ def of_run(verdicts: dict[str, Verdict], reference: str | None) -> Verdict:
     return worst(others or list(verdicts.values()))
 
 
-def exit_code(verdict: Verdict, cells: Sequence[Cell]) -> ExitCode:
+def exit_code(verdict: Verdict, cells: Sequence[Cell], faults: Sequence[FaultCell] = ()) -> ExitCode:
     """The exit code that goes with a run's verdict."""
-    if any(door.broken for cell in cells for door in cell.doors):
+    doors = [*(door for cell in cells for door in cell.doors), *(door for cell in faults for door in deciding(cell))]
+    if any(door.broken for door in doors):
         return ExitCode.INTEGRITY
     return {"pass": ExitCode.PASS, "inconclusive": ExitCode.INCONCLUSIVE, "fail": ExitCode.FAIL}[verdict]

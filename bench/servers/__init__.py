@@ -18,10 +18,13 @@ from bench.servers.base import (
     as_kind,
 )
 from bench.servers.catalogue import install, offers, start, tool
+from bench.servers.launch import SMALL_DISK_MB
 from bench.servers.running import RunningServer
+from bench.servers.small_disk import small_disks
 
 __all__ = [
     "KINDS",
+    "SMALL_DISK_MB",
     "CannotInstall",
     "Echo",
     "Kind",
@@ -32,6 +35,7 @@ __all__ = [
     "as_kind",
     "install",
     "offers",
+    "small_disks",
     "start",
     "tool",
 ]

@@ -52,8 +52,11 @@ class Source(Protocol):
     def install(self, kind: Kind, echo: Echo) -> None:
         """Make `kind` ready. Does nothing if it is; raises CannotInstall. Safe to interrupt and to run twice."""
 
-    def start(self, kind: Kind, folder: Path, settings: Mapping[str, str]) -> RunningServer:
-        """Start a private server in `folder`, which must not exist yet; raises ServerFailed."""
+    def start(self, kind: Kind, folder: Path, settings: Mapping[str, str], disk_mb: int | None = None) -> RunningServer:
+        """Start a private server in `folder`, which must not exist yet; raises ServerFailed.
+
+        With `disk_mb` the folder is a disk of its own, of that many MiB: see `small_disks`.
+        """
 
 
 def as_kind(name: str) -> Kind:

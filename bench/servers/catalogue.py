@@ -8,11 +8,12 @@ from pathlib import Path
 
 from bench.errors import BadInput
 from bench.servers import places
-from bench.servers.base import KINDS, CannotInstall, Echo, Kind, Offer, Source
+from bench.servers.base import KINDS, CannotInstall, Echo, Kind, Offer, ServerFailed, Source
 from bench.servers.compose import ComposeSource
 from bench.servers.path import PathSource
 from bench.servers.prefix import PrefixSource
 from bench.servers.running import RunningServer
+from bench.servers.small_disk import small_disks
 from bench.servers.wheel import WheelSource
 
 _PREFIX, _WHEEL, _PATH = PrefixSource(), WheelSource(), PathSource()
@@ -38,18 +39,26 @@ def install(kind: Kind, echo: Echo = _silent) -> Offer:
 
 
 def start(
-    kind: Kind, settings: Mapping[str, str] | None = None, echo: Echo = _silent, folder: Path | None = None
+    kind: Kind,
+    settings: Mapping[str, str] | None = None,
+    echo: Echo = _silent,
+    folder: Path | None = None,
+    disk_mb: int | None = None,
 ) -> RunningServer:
     """Start a private server of `kind`, installed first if need be; returns when one can log in to it.
 
     `folder` must not exist yet and is removed by `stop()`. The server's `kind` tells what it really is.
+    With `disk_mb` its data are on a disk of their own, of that many MiB, in memory (see `SMALL_DISK_MB` for sizes
+    that do): `fill()` fills it. Raises ServerFailed where that can't be had.
     """
+    if disk_mb is not None and (reason := small_disks()) is not None:
+        raise ServerFailed(f"{kind} on a small disk: {reason}")
     source, offer = _get(kind, echo)
     if folder is not None and folder.exists():
         raise BadInput(f"{folder} exists: a server needs a folder of its own, which it removes in the end")
     if folder is None:
         folder = places.new_folder(offer.kind)
-    return source.start(offer.kind, folder.absolute(), settings or {})
+    return source.start(offer.kind, folder.absolute(), settings or {}, disk_mb)
 
 
 def tool(name: str) -> Path | None:

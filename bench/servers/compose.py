@@ -1,7 +1,8 @@
 """Source: Docker Compose with official images, where a Docker daemon answers.
 
 The supervisor's child is a `docker compose up` in the foreground, so everything else is as with other sources.
-Two limits: `pid` is that client's, and if the supervisor is killed with SIGKILL, the client is told to stop the
+Limits: `pid` is that client's, whom to stop or freeze would say nothing of the server (`kill` goes through Docker);
+and if the supervisor is killed with SIGKILL, the client is told to stop the
 containers but nobody removes their volumes (`docker compose ls` shows the project).
 """
 
@@ -17,7 +18,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.servers.base import CannotInstall, Echo, Kind, Offer, output_of
+from bench.servers.base import CannotInstall, Echo, Kind, Offer, ServerFailed, output_of
 from bench.servers.launch import Launch, settings_for
 from bench.servers.running import RunningServer
 
@@ -60,8 +61,10 @@ class ComposeSource:
         if done.returncode != 0:
             raise CannotInstall(f"{kind}: docker compose pull failed: {done.stderr.strip()[-200:]}")
 
-    def start(self, kind: Kind, folder: Path, settings: Mapping[str, str]) -> RunningServer:
+    def start(self, kind: Kind, folder: Path, settings: Mapping[str, str], disk_mb: int | None = None) -> RunningServer:
         """See `Source`."""
+        if disk_mb is not None:
+            raise ServerFailed(f"{kind}: a server in a container gets no small disk from us")
         password = secrets.token_urlsafe(18)
         launch = launch_of(kind, folder, settings, password)
         return RunningServer(kind, self.name, launch, folder, password)
@@ -85,6 +88,7 @@ def launch_of(kind: Kind, folder: Path, overrides: Mapping[str, str], password: 
         stop_seconds=45.0,
         death_signal=signal.SIGTERM,  # the client then stops the containers
         as_server_user=False,
+        unfaultable="the server is in a container, where we reach its client's process only",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.servers.base import Kind
@@ -14,6 +14,7 @@ from bench.servers.running import HOST, RunningServer
 
 _PASSWORD_FILE = "password"
 _INIT_FILE = "init.sql"
+_REDO = "innodb_redo_log_capacity"
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,17 @@ class Programs:
         return self.server.parent
 
 
-def start(source: str, programs: Programs, folder: Path, overrides: Mapping[str, str]) -> RunningServer:
+def start(
+    source: str, programs: Programs, folder: Path, overrides: Mapping[str, str], disk_mb: int | None = None
+) -> RunningServer:
     """Start a server with a new random password; returns when it can be logged in to."""
     password = secrets.token_urlsafe(18)
-    settings = settings_for(programs.kind, overrides)
+    settings = settings_for(programs.kind, overrides, small=disk_mb is not None)
     if programs.kind in ("postgresql", "timescaledb"):
         launch = _postgresql(programs, folder, settings, password)
     else:
         launch = _mysql(programs, folder, settings, password)
-    return RunningServer(programs.kind, source, launch, folder, password)
+    return RunningServer(programs.kind, source, replace(launch, disk_mb=disk_mb), folder, password)
 
 
 def _env(programs: Programs, folder: Path) -> dict[str, str]:
@@ -89,6 +92,8 @@ def _mysql(programs: Programs, folder: Path, settings: Mapping[str, str], passwo
     else:
         common.append("--secure-file-priv=NULL")  # Debian's build wants a folder in /var/lib
         initialise = [str(programs.server), *common, "--initialize-insecure"]
+        if _REDO in settings:  # else it begins with 100 MB, more than a small disk has to spare
+            initialise.append(f"--{_REDO}={settings[_REDO]}")
 
     def serve(port: int) -> tuple[list[str], dict[str, str]]:
         argv = [str(programs.server), *common, f"--port={port}", f"--bind-address={HOST}"]

@@ -27,6 +27,7 @@ _MYSQL = {
     "innodb_buffer_pool_size": "256M",
     "performance_schema": "ON",
 }
+_SMALL_POSTGRESQL = {"min_wal_size": "32MB", "max_wal_size": "64MB"}
 # The settings that servers start with: durable, and the same duties for every store. `settings` overrides them.
 DEFAULTS: Mapping[Kind, Mapping[str, str]] = {
     "postgresql": _POSTGRESQL,
@@ -40,6 +41,16 @@ DEFAULTS: Mapping[Kind, Mapping[str, str]] = {
     # MariaDB keeps no binary log by itself; MySQL does, so both do the same work for a commit.
     "mariadb": {**_MYSQL, "ssl": "OFF", "log-bin": "binlog"},
 }
+# Laid over them on a small disk: what a server sets aside for its log would fill it by itself.
+_SMALL: Mapping[Kind, Mapping[str, str]] = {
+    "postgresql": _SMALL_POSTGRESQL,
+    "timescaledb": _SMALL_POSTGRESQL,
+    "mysql": {"innodb_redo_log_capacity": "16M"},
+    "mariadb": {"innodb_log_file_size": "16M"},
+}
+# MiB of a small disk that does: a store with MLflow's schema takes 45 (PostgreSQL), 130 (MySQL) or 120 (MariaDB); there
+# must be room for a log that grows (50), for what is prefilled and for a load of seconds.
+SMALL_DISK_MB: Mapping[Kind, int] = {"postgresql": 192, "timescaledb": 192, "mysql": 256, "mariadb": 256}
 # What keeps a server private to this machine and found where we look. Nobody may override it.
 FIXED = frozenset(
     [
@@ -49,9 +60,12 @@ FIXED = frozenset(
 )
 
 
-def settings_for(kind: Kind, overrides: Mapping[str, str]) -> dict[str, str]:
-    """The defaults of `kind` with `overrides` laid over them; `-` and `_` in MySQL's names mean the same."""
-    settings = dict(DEFAULTS[kind])
+def settings_for(kind: Kind, overrides: Mapping[str, str], *, small: bool = False) -> dict[str, str]:
+    """The defaults of `kind` with `overrides` laid over them; `-` and `_` in MySQL's names mean the same.
+
+    ``small``: the data are on a small disk, so its log gets less of it.
+    """
+    settings = {**DEFAULTS[kind], **(_SMALL[kind] if small else {})}
     known = {_plain(name): name for name in settings}
     for name, value in overrides.items():
         if _plain(name) in FIXED:
@@ -82,6 +96,8 @@ class Launch:
     # What the server gets if its supervisor is killed: it can't be cleaned up by then.
     death_signal: signal.Signals = signal.SIGKILL
     as_server_user: bool = True  # as root: become an unprivileged user first
+    disk_mb: int | None = None  # the folder is a disk of its own, of that many MiB
+    unfaultable: str | None = None  # why its processes must not be stopped or frozen, if so
 
     def plan(self, folder: Path, owner: tuple[int, int] | None) -> dict[str, object]:
         """The plan as the supervisor reads it."""
@@ -99,6 +115,7 @@ class Launch:
             "stop_signal": int(self.stop_signal),
             "stop_seconds": self.stop_seconds,
             "death_signal": int(self.death_signal),
+            "disk_mb": self.disk_mb,
         }
 
 

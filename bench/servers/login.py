@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from bench.servers.base import Kind
+
+_MOST_SECONDS = 5
 
 # With TimescaleDB's version where it is preloaded; else the server's alone.
 _VERSION = """
@@ -22,19 +25,22 @@ class Answer:
     is_mariadb: bool
 
 
-def log_in(kind: Kind, host: str, port: int, user: str, password: str) -> Answer | None:
-    """Log in once; None if that was not possible (yet)."""
+def log_in(
+    kind: Kind, host: str, port: int, user: str, password: str, within_s: float = _MOST_SECONDS
+) -> Answer | None:
+    """Log in once; None if that was not possible (yet). Waits ``within_s`` seconds at most, in whole ones."""
+    seconds = max(1, math.ceil(min(within_s, _MOST_SECONDS)))
     if kind in ("postgresql", "timescaledb"):
-        return _postgresql(host, port, user, password)
-    return _mysql(host, port, user, password)
+        return _postgresql(host, port, user, password, seconds)
+    return _mysql(host, port, user, password, seconds)
 
 
-def _postgresql(host: str, port: int, user: str, password: str) -> Answer | None:
+def _postgresql(host: str, port: int, user: str, password: str, seconds: int) -> Answer | None:
     import psycopg2  # type: ignore[import-untyped]
 
     try:
         connection = psycopg2.connect(
-            host=host, port=port, user=user, password=password, dbname="postgres", connect_timeout=5
+            host=host, port=port, user=user, password=password, dbname="postgres", connect_timeout=seconds
         )
     except psycopg2.OperationalError:
         return None
@@ -49,11 +55,13 @@ def _postgresql(host: str, port: int, user: str, password: str) -> Answer | None
         connection.close()
 
 
-def _mysql(host: str, port: int, user: str, password: str) -> Answer | None:
+def _mysql(host: str, port: int, user: str, password: str, seconds: int) -> Answer | None:
     import pymysql
 
     try:
-        connection = pymysql.connect(host=host, port=port, user=user, password=password, connect_timeout=5)
+        connection = pymysql.connect(
+            host=host, port=port, user=user, password=password, connect_timeout=seconds, read_timeout=seconds
+        )
     except (pymysql.MySQLError, OSError, RuntimeError):  # RuntimeError: no public key from a half-open server
         return None
     try:

@@ -38,12 +38,12 @@ class PathSource:
             raise CannotInstall(f"{kind}: {offer.detail if offer else 'no server program on PATH'}")
         echo(f"{kind}: {offer.detail}")
 
-    def start(self, kind: Kind, folder: Path, settings: Mapping[str, str]) -> RunningServer:
+    def start(self, kind: Kind, folder: Path, settings: Mapping[str, str], disk_mb: int | None = None) -> RunningServer:
         """See `Source`."""
         programs = _find(kind)
         if programs is None:
             raise CannotInstall(f"{kind}: no server program on PATH")
-        return engines.start(self.name, programs, folder, settings)
+        return engines.start(self.name, programs, folder, settings, disk_mb)
 
     def tool_folders(self) -> Iterable[Path]:
         """Where the client programs of the system's PostgreSQL lie, which Debian keeps off PATH."""

@@ -123,12 +123,12 @@ class PrefixSource:
         if self.programs(kind) is None:
             raise CannotInstall(f"{kind}: the packages did not hold a server")
 
-    def start(self, kind: Kind, folder: Path, settings: Mapping[str, str]) -> RunningServer:
+    def start(self, kind: Kind, folder: Path, settings: Mapping[str, str], disk_mb: int | None = None) -> RunningServer:
         """See `Source`."""
         programs = self.programs(kind)
         if programs is None:
             raise CannotInstall(f"{kind} is not installed: trackbench servers install {kind}")
-        return engines.start(self.name, programs, folder, settings)
+        return engines.start(self.name, programs, folder, settings, disk_mb)
 
 
 def _install(kind: Kind, link: Path, echo: Echo) -> None:

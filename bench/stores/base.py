@@ -5,15 +5,21 @@ Statements are written once (`bench.stores.statements`) with ``?`` for a paramet
 that MySQL must quote; a `Dialect` renders them for a driver.
 """
 
+import asyncio
+import random
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, Literal, Protocol
 
+from bench.faults.spec import Kind, Target
 from bench.outcome import ErrorKind
 from bench.stores.url import StoreUrl
+
+COLLISION_S = 0.005  # between the locks of one transaction of a storm: a writer's whole transaction fits in
 
 
 class Row(Protocol):
@@ -139,12 +145,45 @@ class Session(ABC):
             await self.execute(statement, *row)
 
 
+@asynccontextmanager
+async def rolled_back(session: Session) -> AsyncIterator[None]:
+    """Give the transaction up at the end; after an error that error is told, whatever else goes wrong."""
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):
+            await session.rollback()
+        raise
+    await session.rollback()
+
+
 @dataclass(frozen=True)
 class Durability:
-    """What the settings read back allow to be lost; ``ok`` only if an acknowledged commit survives a power cut."""
+    """What the settings read back allow to be lost of acknowledged commits, in words; None: nothing.
 
-    ok: bool
+    ``crash`` is what a kill -9 of the database's process may cost, the machine staying up, and ``power`` what the end
+    of the machine may: a power cut, or a crash of its system. ``claim`` is both in one line.
+    """
+
+    crash: str | None
+    power: str | None
     claim: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether an acknowledged commit survives both."""
+        return self.crash is None and self.power is None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The database's own check of its structure: ``what`` was done, and each of the ``problems`` in words.
+
+    Where ``problems`` is None it could not be made, and ``what`` says why not.
+    """
+
+    what: str
+    problems: list[str] | None
 
 
 @dataclass(frozen=True)
@@ -235,3 +274,54 @@ class Store(ABC):
             rows = await session.fetch(f"SELECT COUNT(*) FROM {table}")
             result[table] = int(rows[0][0])
         return result
+
+    # What is done to it on purpose
+
+    def why_not(self, kind: Kind, target: Target) -> str | None:
+        """Why this store can't have such a fault, in words; None if nothing about the store speaks against it."""
+        return None
+
+    async def end_sessions(self, session: Session) -> int:
+        """End all other sessions of this database, as its administrator does; how many, 0 where there is no server."""
+        return 0
+
+    async def hold(self, session: Session, run_ids: Sequence[str]) -> None:
+        """Open a transaction that holds what every ``log_metric`` to these runs (one at least) needs.
+
+        It waits for the transactions that are under way. Until ``session`` rolls back, writers wait as long as their
+        settings have them wait for a lock. Here the rows of the runs: the foreign key of each new metric wants them.
+        """
+        await session.begin()
+        statement = self.dialect.render("SELECT run_uuid FROM runs WHERE run_uuid = ? FOR UPDATE")
+        for run_id in sorted(run_ids):  # one by one: for a list MySQL may go through the whole table, and lock it
+            await session.fetch(statement, run_id)
+
+    async def collide(self, session: Session, run_ids: Sequence[str]) -> None:
+        """One transaction of a deadlock storm, rolled back at its end: the locks of ``log_metric`` in the other order.
+
+        It is about one of the runs (one at least), by chance. A writer that has its metric in already wants the latest
+        metrics, which are held here, and holds the run, which is wanted here. Raises the driver's error where the
+        database makes this transaction the victim. Until somebody is, both sides wait: PostgreSQL looks for deadlocks
+        after ``deadlock_timeout``, a second by default, and then the one that waited first gives way, the writer.
+        """
+        render, run_id = self.dialect.render, random.choice(run_ids)
+        async with rolled_back(session):
+            await session.begin()
+            latest = "SELECT {key} FROM latest_metrics WHERE run_uuid = ? ORDER BY {key} FOR UPDATE"
+            await session.fetch(render(latest), run_id)
+            await asyncio.sleep(COLLISION_S)
+            await session.fetch(render("SELECT run_uuid FROM runs WHERE run_uuid = ? FOR UPDATE"), run_id)
+
+    @abstractmethod
+    async def set_read_only(self, session: Session, on: bool) -> None:
+        """Have the transactions that begin from now on refused their writes, or not any longer.
+
+        What becomes of those under way differs: PostgreSQL lets them commit, MySQL does not.
+
+        Raises:
+            BadInput: it can't be done here; `why_not` tells it beforehand.
+        """
+
+    @abstractmethod
+    async def examine(self, session: Session) -> Examination:
+        """Have the database check its structure, nothing being written meanwhile; ``session`` rolls back at the end."""

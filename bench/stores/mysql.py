@@ -8,10 +8,14 @@ import aiomysql
 import pymysql.err
 
 from bench import codes
+from bench.errors import BadInput
+from bench.faults.spec import Kind, Target
 from bench.outcome import ErrorKind
-from bench.stores.base import Counters, Dialect, Durability, Row, Session, Store
+from bench.stores.base import Counters, Dialect, Durability, Examination, Row, Session, Store
 
 _ROWS_A_STATEMENT = 1000
+_NO_SUCH_THREAD = 1094
+_NO_SYNC = ("nosync", "littlesync")
 
 DIALECT = Dialect(
     placeholder="%s",
@@ -25,10 +29,12 @@ DIALECT = Dialect(
 )
 
 _SETTINGS = (
-    "innodb_flush_log_at_trx_commit", "sync_binlog", "log_bin", "innodb_doublewrite", "innodb_flush_method",
-    "innodb_buffer_pool_size", "innodb_lock_wait_timeout", "innodb_deadlock_detect", "transaction_isolation",
-    "tx_isolation", "max_connections", "character_set_database", "collation_database", "sql_mode",
+    "innodb_flush_log_at_trx_commit", "innodb_flush_log_at_timeout", "sync_binlog", "log_bin", "innodb_doublewrite",
+    "innodb_flush_method", "innodb_buffer_pool_size", "innodb_lock_wait_timeout", "innodb_deadlock_detect",
+    "transaction_isolation", "tx_isolation", "max_connections", "character_set_database", "collation_database",
+    "sql_mode",
 )  # fmt: skip
+_OTHERS = "ID <> CONNECTION_ID() AND DB = DATABASE() AND USER = SUBSTRING_INDEX(CURRENT_USER(), '@', 1)"
 
 
 class MysqlSession(Session):
@@ -145,13 +151,26 @@ class MysqlStore(Store):
 
     def durability(self, settings: dict[str, str]) -> Durability:
         flush = settings["innodb_flush_log_at_trx_commit"]
+        tail = f"about {settings['innodb_flush_log_at_timeout']} s"
+        commits = f"{tail} of commits"
         if flush == "0":
-            return Durability(False, "innodb_flush_log_at_trx_commit=0: a crash of the server may lose about 1 s")
+            claim = f"innodb_flush_log_at_trx_commit=0: a crash of the server may lose {tail}"
+            return Durability(commits, commits, claim)
         if flush == "2":
-            return Durability(False, "innodb_flush_log_at_trx_commit=2: a crash of the machine may lose about 1 s")
+            claim = f"innodb_flush_log_at_trx_commit=2: a crash of the machine may lose {tail}"
+            return Durability(None, commits, claim)
+        if settings.get("innodb_flush_method", "").lower() in _NO_SYNC:
+            claim = (
+                f"innodb_flush_method={settings['innodb_flush_method']}: a crash of the machine may corrupt the store"
+            )
+            return Durability(None, "the whole store: it may be corrupt", claim)
+        if settings["innodb_doublewrite"] not in ("ON", "1", "DETECT_AND_RECOVER"):
+            claim = f"innodb_doublewrite={settings['innodb_doublewrite']}: a power loss may tear pages"
+            return Durability(None, "torn pages", claim)
         if settings.get("log_bin") in ("ON", "1") and settings.get("sync_binlog") != "1":
-            return Durability(False, "sync_binlog is not 1: a crash of the machine may lose the binary log's tail")
-        return Durability(True, "the redo log is flushed at each commit: an acknowledged commit is on disk")
+            claim = "sync_binlog is not 1: a crash of the machine may lose the binary log's tail"
+            return Durability(None, "commits in the binary log's tail", claim)
+        return Durability(None, None, "the redo log is flushed at each commit: an acknowledged commit is on disk")
 
     async def counters(self, session: Session) -> Counters:
         rows = await session.fetch(
@@ -188,11 +207,10 @@ class MysqlStore(Store):
         }
 
     async def writers_left(self, session: Session, pooled: bool) -> int:
-        at_work = "AND COMMAND <> 'Sleep' " if pooled else ""
+        at_work = "AND COMMAND <> 'Sleep'" if pooled else ""
         found = await _number(
             session,
-            f"SELECT COUNT(*) FROM {self._processes} WHERE ID <> CONNECTION_ID() AND DB = DATABASE() "
-            f"{at_work}AND USER = SUBSTRING_INDEX(CURRENT_USER(), '@', 1)",
+            f"SELECT COUNT(*) FROM {self._processes} WHERE {_OTHERS} {at_work}",
         )
         return int(found or 0)
 
@@ -208,12 +226,66 @@ class MysqlStore(Store):
     async def settle(self, session: Session) -> None:
         await session.fetch("ANALYZE TABLE metrics, latest_metrics, params, tags, runs, experiments")
 
+    # What is done to it on purpose
+
+    async def end_sessions(self, session: Session) -> int:
+        rows = await session.fetch(f"SELECT ID FROM {self._processes} WHERE {_OTHERS}")
+        ended = 0
+        for row in rows:
+            try:
+                await session.execute(f"KILL {int(row[0])}")
+                ended += 1
+            except pymysql.err.MySQLError as error:  # one that has left by itself
+                if error.args[0] != _NO_SUCH_THREAD:
+                    raise
+        return ended
+
+    async def set_read_only(self, session: Session, on: bool) -> None:
+        """As `Store` says; ``super_read_only`` binds accounts with all privileges too, as ours is."""
+        await session.rollback()
+        await session.execute(f"SET GLOBAL super_read_only = {'ON' if on else 'OFF'}")
+        if not on:
+            await session.execute("SET GLOBAL read_only = OFF")  # which the other had switched on with it
+
+    async def examine(self, session: Session) -> Examination:
+        """As `Store` says; a MySQL that meets a page whose checksum is wrong ends itself."""
+        await session.rollback()
+        tables = await self.tables(session)
+        what = f"CHECK TABLE on {len(tables)} tables"
+        if not tables:
+            return Examination(what, None)
+        try:
+            rows = await session.fetch(f"CHECK TABLE {', '.join(f'`{table}`' for table in tables)}")
+            await session.rollback()
+        except Exception as error:
+            if self.classify(error) is not ErrorKind.CONNECTION or await self._answers():
+                raise
+            return Examination(what, [f"the server ended while it checked: {error}"])
+        return Examination(what, [f"{row[0]}: {row[2]}: {row[3]}" for row in rows if row[3] != "OK"])
+
+    async def _answers(self) -> bool:
+        """Whether one can log in now."""
+        try:
+            session = await self.connect()
+        except Exception:
+            return False
+        await session.close()
+        return True
+
 
 class MariadbStore(MysqlStore):
     """A MariaDB database: another product, another label."""
 
     name = "mariadb"
     _processes = "information_schema.PROCESSLIST"
+
+    def why_not(self, kind: Kind, target: Target) -> str | None:
+        if kind == "read_only":
+            return "MariaDB's read_only does not bind accounts with all privileges, as ours is"
+        return super().why_not(kind, target)
+
+    async def set_read_only(self, session: Session, on: bool) -> None:
+        raise BadInput(f"{self.url}: can't be made read-only: {self.why_not('read_only', 'database')}")
 
 
 async def _number(session: Session, statement: str) -> float | None:

@@ -1,5 +1,6 @@
 """PostgreSQL through asyncpg."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import cast
 
@@ -8,7 +9,7 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from bench import codes
 from bench.outcome import ErrorKind
-from bench.stores.base import Counters, Dialect, Durability, Row, Session, Store
+from bench.stores.base import Counters, Dialect, Durability, Examination, Row, Session, Store, rolled_back
 
 DIALECT = Dialect(
     placeholder="$",
@@ -23,8 +24,28 @@ DIALECT = Dialect(
 _SETTINGS = (
     "fsync", "synchronous_commit", "full_page_writes", "wal_sync_method", "wal_level", "shared_buffers",
     "max_connections", "max_wal_size", "default_transaction_isolation", "deadlock_timeout", "jit", "autovacuum",
-    "server_encoding", "lc_collate", "ssl", "synchronous_standby_names",
+    "wal_writer_delay", "server_encoding", "lc_collate", "ssl", "synchronous_standby_names",
 )  # fmt: skip
+_RELOAD_S = 10.0
+
+# pg_amcheck's own choice of relations, by name; the whole database's, so that chunks of hypertables are among them.
+_INDEXES = (
+    "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_am a ON a.oid = c.relam "
+    "JOIN pg_index i ON i.indexrelid = c.oid WHERE a.amname = 'btree' AND c.relkind = 'i' AND c.relpersistence <> 't' "
+    "AND i.indisready AND i.indisvalid AND i.indislive ORDER BY c.oid"
+)
+_TABLES = (
+    "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_am a ON a.oid = c.relam "
+    "WHERE a.amname = 'heap' AND c.relkind IN ('r', 'm', 't') AND c.relpersistence <> 't' ORDER BY c.oid"
+)
+_CHECK_INDEXES = "SELECT {}.bt_index_check(one::regclass, true{})::text FROM unnest($1::text[]) AS one"
+_CHECK_TABLES = (
+    "SELECT format('%s, block %s: %s', one, found.blkno, found.msg) FROM unnest($1::text[]) AS one, "
+    "LATERAL (SELECT * FROM {}.verify_heapam(one::regclass) LIMIT 3) AS found"
+)
+_CHECKS_UNIQUENESS = (1, 4)  # the version of amcheck that came with PostgreSQL 17
+_DAMAGE = ("XX", "58")  # classes of SQLSTATEs: corrupted, and what the operating system says of a file
+_NO_AMCHECK = ("0A000", "58P01", "42501", "42883")  # not available (58P01 before PostgreSQL 13), no right, too old
 
 
 class PostgresqlSession(Session):
@@ -105,7 +126,8 @@ class PostgresqlStore(Store):
             return codes.of_sqlstate(error.sqlstate or "")
         if isinstance(error, TimeoutError):
             return ErrorKind.TIMEOUT
-        if isinstance(error, OSError | asyncpg.InterfaceError):
+        if isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError):
+            # The last is what the driver says when the server's farewell came between two messages of ours.
             return ErrorKind.CONNECTION
         return ErrorKind.OTHER
 
@@ -121,13 +143,17 @@ class PostgresqlStore(Store):
         return {row[0]: row[1] for row in rows}
 
     def durability(self, settings: dict[str, str]) -> Durability:
+        """As `Store` says; every other value of ``synchronous_commit`` waits for the disk of this one node."""
+        unsynced = settings["synchronous_commit"] == "off"
+        crash = f"up to {_three_times(settings['wal_writer_delay'])} of commits" if unsynced else None
         if settings["fsync"] != "on":
-            return Durability(False, "fsync=off: an OS crash may destroy the whole cluster")
+            return Durability(crash, "the whole cluster", "fsync=off: an OS crash may destroy the whole cluster")
         if settings["full_page_writes"] != "on":
-            return Durability(False, "full_page_writes=off: a power loss may tear pages")
-        if settings["synchronous_commit"] == "off":
-            return Durability(False, "synchronous_commit=off: a crash may lose up to 3 x wal_writer_delay of commits")
-        return Durability(True, "fsync and synchronous_commit on: an acknowledged commit is on disk")
+            return Durability(crash, "torn pages", "full_page_writes=off: a power loss may tear pages")
+        if unsynced:
+            claim = "synchronous_commit=off: a crash may lose up to 3 x wal_writer_delay of commits"
+            return Durability(crash, crash, claim)
+        return Durability(None, None, "fsync and synchronous_commit on: an acknowledged commit is on disk")
 
     async def counters(self, session: Session) -> Counters:
         rows = await session.fetch(
@@ -173,3 +199,70 @@ class PostgresqlStore(Store):
         for table in ("metrics", "latest_metrics", "params", "tags", "runs", "experiments"):
             await session.execute(f"VACUUM (ANALYZE) {table}")
         await session.execute("CHECKPOINT")
+
+    # What is done to it on purpose
+
+    async def end_sessions(self, session: Session) -> int:
+        rows = await session.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        return sum(bool(row[0]) for row in rows)
+
+    async def set_read_only(self, session: Session, on: bool) -> None:
+        """As `Store` says; ALTER SYSTEM is allowed in read-only transactions, so that there is a way back."""
+        await session.rollback()
+        change = "SET default_transaction_read_only = on" if on else "RESET default_transaction_read_only"
+        await session.execute(f"ALTER SYSTEM {change}")
+        await session.fetch("SELECT pg_reload_conf()")
+        look = "SELECT current_setting('default_transaction_read_only') = 'on'"
+        async with asyncio.timeout(_RELOAD_S):
+            while (await session.fetch(look))[0][0] is not on:  # noqa: ASYNC110 (no event tells it)
+                await asyncio.sleep(0.001)
+
+    async def examine(self, session: Session) -> Examination:
+        """As `Store` says, by the functions that pg_amcheck calls, in a transaction that leaves nothing behind."""
+        await session.rollback()
+        async with rolled_back(session):
+            await session.execute("BEGIN READ WRITE")
+            try:
+                return await _amcheck(session)
+            except asyncpg.PostgresError as error:
+                if error.sqlstate not in _NO_AMCHECK:
+                    raise
+                return Examination(f"amcheck can't be had: {error.args[0]}", None)
+
+
+async def _amcheck(session: Session) -> Examination:
+    await session.execute("CREATE EXTENSION IF NOT EXISTS amcheck")
+    rows = await session.fetch(
+        "SELECT extversion, extnamespace::regnamespace FROM pg_extension WHERE extname = 'amcheck'"
+    )
+    version, schema = rows[0]
+    unique = ", true" if tuple(map(int, version.split("."))) >= _CHECKS_UNIQUENESS else ""
+    indexes = [row[0] for row in await session.fetch(_INDEXES)]
+    tables = [row[0] for row in await session.fetch(_TABLES)]
+    problems = await _damage(session, _CHECK_INDEXES.format(schema, unique), indexes)
+    problems += await _damage(session, _CHECK_TABLES.format(schema), tables)
+    return Examination(f"amcheck on {len(indexes)} indexes and {len(tables)} tables", problems)
+
+
+async def _damage(session: Session, check: str, relations: list[str]) -> list[str]:
+    """What is wrong with these relations: checked together, and one by one where that meets damage."""
+    await session.execute("SAVEPOINT here")
+    try:
+        rows = await session.fetch(check, relations)
+    except asyncpg.PostgresError as error:
+        if (error.sqlstate or "")[:2] not in _DAMAGE:
+            raise
+        await session.execute("ROLLBACK TO here")
+        if len(relations) == 1:
+            return [f"{relations[0]}: {error.args[0]}"]
+        return [problem for one in relations for problem in await _damage(session, check, [one])]
+    await session.execute("RELEASE here")
+    return [row[0] for row in rows if row[0]]
+
+
+def _three_times(delay: str) -> str:
+    """Three times a setting in milliseconds."""
+    return f"{3 * int(delay.removesuffix('ms'))} ms"

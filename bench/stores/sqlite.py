@@ -1,7 +1,10 @@
 """SQLite as MLflow opens it: rollback journal, synchronous FULL, a busy timeout of 20 s."""
 
 import asyncio
+import os
+import random
 import sqlite3
+import stat
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
@@ -9,13 +12,33 @@ import aiosqlite
 
 from bench import codes
 from bench.errors import BadInput
+from bench.faults.spec import NETWORK, Kind, Target
 from bench.outcome import ErrorKind
-from bench.stores.base import Counters, Dialect, Durability, Row, Session, Store
+from bench.stores.base import (
+    COLLISION_S,
+    Counters,
+    Dialect,
+    Durability,
+    Examination,
+    Row,
+    Session,
+    Store,
+    rolled_back,
+)
 
 _MLFLOW_PRAGMAS = ("PRAGMA foreign_keys = ON;", "PRAGMA busy_timeout = {};", "PRAGMA case_sensitive_like = true;")
 _MLFLOW_BUSY_TIMEOUT_MS = "20000"
 _CLOSE_S = 2.0
 _DRIVER_TIMEOUT_S = 5.0  # sqlite3.connect's default, in force until the first PRAGMA
+_EXAMINED = "PRAGMA integrity_check and foreign_key_check"
+_NO_SERVER: dict[Kind, str] = {
+    "kill": "to kill",
+    "stop": "to stop",
+    "freeze": "to freeze",
+    **dict.fromkeys(NETWORK, "and no network"),
+    "disconnect": "whose administrator ends sessions",
+    "connections": "with a limit of connections",
+}
 
 DIALECT = Dialect(
     placeholder="?",
@@ -129,20 +152,25 @@ class SqliteStore(Store):
         return {name: str((await session.fetch(f"PRAGMA {name}"))[0][0]) for name in names}
 
     def durability(self, settings: dict[str, str]) -> Durability:
+        """As `Store` says; ``truncate`` and ``persist`` sync the journal's end where ``delete`` needs EXTRA."""
         journal, synchronous = settings["journal_mode"].lower(), int(settings["synchronous"])
-        if journal in ("off", "memory") or synchronous == 0:
-            return Durability(False, f"journal {journal}, synchronous {synchronous}: a crash may corrupt the file")
+        as_set, corrupt = f"journal {journal}, synchronous {synchronous}", "the whole file: it may be corrupt"
+        if journal in ("off", "memory"):
+            return Durability(corrupt, corrupt, f"{as_set}: a crash may corrupt the file")
+        if synchronous == 0:
+            return Durability(None, corrupt, f"{as_set}: a crash may corrupt the file")
         if journal == "wal" and synchronous < 2:
-            return Durability(False, "WAL without full sync: a power loss may drop the last commits")
+            return Durability(None, "the last commits", "WAL without full sync: a power loss may drop the last commits")
         if synchronous < 2:
-            return Durability(False, f"journal {journal} without full sync: a power loss may corrupt the file")
-        if synchronous < 3 and journal != "wal":
-            return Durability(
-                False,
+            claim = f"journal {journal} without full sync: a power loss may corrupt the file"
+            return Durability(None, corrupt, claim)
+        if synchronous < 3 and journal == "delete":
+            claim = (
                 "rollback journal with synchronous FULL: commits are synced; the journal's deletion is not "
-                "(EXTRA does that), so a power loss at the wrong moment may undo the last commit",
+                "(EXTRA does that), so a power loss at the wrong moment may undo the last commit"
             )
-        return Durability(True, f"journal {journal}, synchronous {synchronous}: commits are synced")
+            return Durability(None, "the last commit, undone by a journal that comes back", claim)
+        return Durability(None, None, f"{as_set}: commits are synced")
 
     async def counters(self, session: Session) -> Counters:
         """SQLite keeps no counters; the file's change counter (header bytes 24 to 27) counts write transactions."""
@@ -164,3 +192,61 @@ class SqliteStore(Store):
 
     async def settle(self, session: Session) -> None:
         await session.fetch("PRAGMA optimize")
+
+    # What is done to it on purpose
+
+    def why_not(self, kind: Kind, target: Target) -> str | None:
+        if target != "database":
+            return None
+        if kind in _NO_SERVER:
+            return f"SQLite has no server {_NO_SERVER[kind]}: its writers open the file themselves"
+        if kind == "read_only" and os.geteuid() == 0:
+            return "we are root, whom the permissions of files and folders do not bind"
+        return None
+
+    async def hold(self, session: Session, run_ids: Sequence[str]) -> None:
+        """As `Store` says; SQLite has one lock, that of the whole file, waited for as long as the busy timeout says."""
+        await session.execute("BEGIN EXCLUSIVE")
+
+    async def collide(self, session: Session, run_ids: Sequence[str]) -> None:
+        """As `Store` says, in SQLite's way: a transaction that has read wants to write.
+
+        It fails at once (BUSY, or BUSY_SNAPSHOT in WAL mode) if another writes meanwhile, which would wait for its end
+        to commit. MLflow's own transactions begin with a write, so that they are never the victims; they wait.
+        """
+        run_id = random.choice(run_ids)
+        async with rolled_back(session):
+            await session.execute("BEGIN")
+            await session.fetch("SELECT key FROM latest_metrics WHERE run_uuid = ?", run_id)
+            await asyncio.sleep(COLLISION_S)
+            await session.execute("UPDATE runs SET user_id = user_id WHERE run_uuid = ?", run_id)
+
+    async def set_read_only(self, session: Session, on: bool) -> None:
+        """As `Store` says: its owner may write neither to the file nor to its folder, where the journal would be.
+
+        Sessions that have the file open can write to it still, but not begin a journal.
+        """
+        assert self.url.path is not None
+        journal = (await session.fetch("PRAGMA journal_mode"))[0][0]
+        reason = self.why_not("read_only", "database")
+        if journal != "delete":
+            reason = (
+                f"journal mode {journal}: sessions that have the journal open go on writing, whatever its permissions"
+            )
+        if reason is not None:
+            raise BadInput(f"{self.url}: can't be made read-only: {reason}")
+        for path in (self.url.path, self.url.path.parent):
+            mode = path.stat().st_mode
+            path.chmod(mode & ~stat.S_IWUSR if on else mode | stat.S_IWUSR)
+
+    async def examine(self, session: Session) -> Examination:
+        await session.rollback()
+        try:
+            found = [str(row[0]) for row in await session.fetch("PRAGMA integrity_check")]
+            orphans = await session.fetch("PRAGMA foreign_key_check")
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise
+            return Examination(_EXAMINED, [str(error)])
+        found += [f"row {row[1]} of {row[0]} has no row in {row[2]}" for row in orphans]
+        return Examination(_EXAMINED, [problem for problem in found if problem != "ok"])

@@ -26,6 +26,9 @@ CONCURRENCIES = (1, 5, 20)
 WORKLOADS = ("log_metric", "mixed")
 ROUNDS = 10
 SECONDS = 10
+HOSTILE = "<script>alert('x')</script>|`$x^2$`\x1b[31m"
+"""A name that tries to break out of every format."""
+
 Changes = dict[str, object]
 
 

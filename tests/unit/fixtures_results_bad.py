@@ -1,6 +1,7 @@
 """Runs that went wrong, and names that try to break out of a format."""
 
-from fixtures_results import Changes, realistic
+from fixtures_results import HOSTILE, Changes, realistic
+from fixtures_results_damaged import EVERY_FAULTED
 from fixtures_results_http import migration, served_only, theirs
 from fixtures_results_open import at_one_rate, capacities, comparisons, control, opened_run
 
@@ -8,7 +9,6 @@ from bench.cell import Generator, Integrity, Latency, Operation, Percentiles
 from bench.results import Mark, Results
 
 NOTHING = Percentiles()
-HOSTILE = "<script>alert('x')</script>|`$x^2$`\x1b[31m"
 
 
 def empty() -> Results:
@@ -227,4 +227,5 @@ EVERY = {
     "migration": migration,
     "served_only": served_only,
     "theirs": theirs,
+    **EVERY_FAULTED,
 }

@@ -1,7 +1,8 @@
 """Results in which all is well, to be changed one field at a time."""
 
 from bench.cell import Cell, Criterion, Generator, Integrity, Latency, Operation, Percentiles, TimelinePoint
-from bench.results import Results, Run
+from bench.fault_cell import FaultCell, FaultSeen
+from bench.results import Candidate, Results, Run
 
 PERCENTILES = Percentiles(p50=1.0, p90=2.0, p95=3.0, p99=4.0, p999=None, max=9.0, n=1000)
 LATENCIES = Latency(service=PERCENTILES, response=PERCENTILES)
@@ -100,3 +101,53 @@ def a_result(**changes: object) -> Results:
         notes=["żółć 🜚"],
     )
     return result.model_copy(update=changes)
+
+
+def a_seen(**changes: object) -> FaultSeen:
+    """A database server that was killed and came back; ``changes`` are not checked."""
+    seen = FaultSeen(
+        name="server-killed", kind="kill", target="database", says="database server killed", begin_s=1.0, end_s=2.5,
+        first_ok_s=0.5, gone_s=2.0, reconnects=8,
+    )  # fmt: skip
+    return seen.model_copy(update=changes)
+
+
+def a_fault_cell(**changes: object) -> FaultCell:
+    """A cell of MySQL that kept everything through a fault; ``changes`` are not checked."""
+    cell = FaultCell(
+        candidate="mysql",
+        store="mysql",
+        driver="direct",
+        workload="log_metric",
+        concurrency=8,
+        fault="server-killed",
+        kind="kill",
+        target="database",
+        says="database server killed",
+        reference=False,
+        rounds=1,
+        ops_ok=1000,
+        ops_failed=0,
+        ops_unknown=3,
+        ops_retried=0,
+        errors={"connection": 11},
+        lock_errors=0,
+        reconnects=8,
+        integrity=Integrity(checked=True, attempted=1003, acknowledged=1000, stored=1002, recovered=2, indeterminate=1),
+        first_ok_s=0.5,
+        gone_s=2.0,
+        may_lose=None,
+        outcome="kept",
+        reason="all 1,000 acknowledged rows are there, unchanged",
+        seen=[a_seen()],
+    )
+    return cell.model_copy(update=changes)
+
+
+def a_candidate(name: str, store: str, **changes: object) -> Candidate:
+    """A durable candidate of ours; SQLite is the reference. ``changes`` are not checked."""
+    made = Candidate(
+        name=name, store=store, reference=name == "sqlite", source="ours", server_version="1", settings={},
+        durable=True, durability="synced", prefill="none", schema_current=True, schema_missing=[], theirs=False,
+    )  # fmt: skip
+    return made.model_copy(update={"may_lose_crash": None, "may_lose_power": None, **changes})

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import identity
-from bench.identity import TrialKey
+from bench.identity import TrialKey, run_name
 from bench.integrity import TABLES, Expected, SqlRows, Tally, read_back, reconcile
-from bench.integrity.run_audit import end_time, run_name
+from bench.integrity.run_audit import end_time
 from bench.outcome import Outcome
 from bench.stores import schema, store_for
 from bench.stores.sqlite import DIALECT
@@ -39,6 +39,7 @@ ENDS_AGREE = "status and end time agree"
 LATEST = "latest_metrics is the maximum"
 NAMED = "runs have their name tag"
 NO_ORPHANS = "no row without its run"
+HALVES = "no commit half there"
 
 WORKLOADS = {
     work.name: work

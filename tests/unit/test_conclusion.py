@@ -1,7 +1,7 @@
 """From a run's trials to its verdict: each criterion on its cells, and what a reader must know beside it."""
 
 import pytest
-from made import LATENCIES, a_result
+from made import LATENCIES, a_candidate, a_result
 
 from bench.cell import Criterion, Integrity, Operation, Percentiles
 from bench.conclusion import judge_records
@@ -39,14 +39,6 @@ def scenario(*criteria: str) -> Scenario:
     return parse_text(TEXT + "".join(criteria), "x.toml")
 
 
-def candidate(name: str, store: str, **changes: object) -> Candidate:
-    made = Candidate(
-        name=name, store=store, reference=name == "sqlite", source="ours", server_version="1", settings={},
-        durable=True, durability="synced", prefill="none", schema_current=True, schema_missing=[], theirs=False,
-    )  # fmt: skip
-    return made.model_copy(update=changes)
-
-
 def trial(name: str, store: str, place: tuple[str, int], round_number: int, **changes: object) -> TrialRecord:
     at = Percentiles(p50=5.0, p90=5.0, p95=5.0, p99=5.0 + round_number / 10, max=9.0, n=400)
     operation = Operation(ok=400, failed=0, unknown=0, reads=False, latency_ms=LATENCIES)
@@ -60,7 +52,7 @@ def trial(name: str, store: str, place: tuple[str, int], round_number: int, **ch
 
 
 PLACES = (("http", 1), ("http", 20), ("direct", 20))
-SQLITE, MINE = candidate("sqlite", "sqlite"), candidate("mine", "mysql")
+SQLITE, MINE = a_candidate("sqlite", "sqlite"), a_candidate("mine", "mysql")
 
 
 def concluded(

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import PERCENTILES, a_cell
 
-from bench.cell import Availability, Cell, Criterion, Generator, Integrity, Operation, Probe, Schedule
+from bench.cell import Availability, Cell, Criterion, Generator, Integrity, MemoryUse, Operation, Probe, Schedule
 from bench.errors import BadInput
 from bench.judge.criteria import Expression, Other, Rule, judge, parse, percent
-from bench.judge.fields import COUNT_FIELDS, FIELDS, REFEREE_FIELDS, ROUND_FIELDS, unit_of
+from bench.judge.fields import CELL_FIELDS, COUNT_FIELDS, FAULT_FIELDS, FIELDS, REFEREE_FIELDS, ROUND_FIELDS, unit_of
 from bench.judge.statistics import log_interval, spread, unpaired
 from bench.outcome import ErrorKind
 
@@ -31,6 +31,7 @@ numbers = st.integers(0, 10**6).map(str) | st.floats(0, 1e9).map(repr) | st.samp
 def test_a_valid_expression_is_what_it_says(
     field: str, sign: str, number: str, blank: str, form: int, other: Other
 ) -> None:
+    form = 0 if field in FAULT_FIELDS else form  # they are compared with a number only
     target = (number, f"{number}{blank}*{blank}{other}", other)[form]
     found = parse(f"{blank}{field}{blank}{sign}{blank}{target}{blank}")
     assert found == Expression(field, sign, 1.0 if form == 2 else float(number), other if form > 0 else "")
@@ -55,6 +56,15 @@ def test_what_does_not_fit_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(BadInput) as caught:
         parse(text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("other", ["reference", "baseline"])
+@pytest.mark.parametrize("field", FAULT_FIELDS)
+def test_what_a_fault_did_is_compared_with_a_number_only(field: str, other: str) -> None:
+    assert parse(f"{field} <= 1").field == field
+    for target in (other, f"2 * {other}"):
+        with pytest.raises(BadInput, match=f"{field} is compared with a number only, not with the {other}"):
+            parse(f"{field} <= {target}")
 
 
 def test_an_unknown_field_is_answered_with_those_there_are() -> None:
@@ -101,6 +111,7 @@ AVAILABLE = Availability(share=0.75, n=8, health=Probe(ok=8, n=8, p95_ms=1.0), s
 SCHEDULE = Schedule(
     arrivals="poisson", rate=150.0, due=300, late=7, skipped=3, limit_ms=9.0, lag_ms=PERCENTILES, own_lag_ms=PERCENTILES
 )
+USE = MemoryUse(first_mb=1.0, last_mb=2.0, peak_mb=3.0, mb_per_h=3.0, n=99)
 COUNTS: dict[str, tuple[dict[str, object], float]] = {
     "lock_errors": ({"lock_errors": 3}, 3.0),
     "deadlocks": ({"deadlocks": 3}, 3.0),
@@ -128,6 +139,11 @@ COUNTS: dict[str, tuple[dict[str, object], float]] = {
     "schedule.skipped_share": ({"schedule": SCHEDULE}, 0.01),
     "schedule.late": ({"schedule": SCHEDULE}, 7.0),
     "schedule.lag_p99_ms": ({"schedule": SCHEDULE}, 4.0),
+    **{
+        f"memory.{party}_{what}": ({"memory": {party: USE, "other": USE.model_copy(update={what: 9.0})}}, 3.0)
+        for party in ("harness", "load", "tracking", "database")
+        for what in ("peak_mb", "mb_per_h")
+    },
     **{f"errors.{kind.label}": ({"errors": {kind.label: 3, "none of it": 9}}, 3.0) for kind in ErrorKind if kind},
     **{f"referee.{name}": ({"referee": {name: 3.0}}, 3.0) for name in REFEREE_FIELDS},
 }
@@ -144,8 +160,10 @@ def test_each_count_is_read_from_its_place(field: str) -> None:
 
 def test_every_count_is_tried_here() -> None:
     assert set(COUNT_FIELDS) <= set(COUNTS)
-    assert set(COUNTS) | set(ROUND_FIELDS) == set(FIELDS)
+    assert set(COUNTS) | set(ROUND_FIELDS) == set(CELL_FIELDS)
     assert not set(COUNT_FIELDS) & set(ROUND_FIELDS)
+    assert not set(CELL_FIELDS) & set(FAULT_FIELDS)
+    assert set(CELL_FIELDS) | set(FAULT_FIELDS) == set(FIELDS)
 
 
 NOTHING = a_cell(
@@ -154,7 +172,7 @@ NOTHING = a_cell(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("field", CELL_FIELDS)
 @pytest.mark.parametrize("target", [">= 0", "<= 1e9", "!= 7", "<= reference"])
 def test_what_was_not_measured_is_inconclusive(field: str, target: str) -> None:
     found = judged(f"{field} {target}", NOTHING, a_cell())

@@ -9,13 +9,23 @@ from bench.cell import (
     Criterion,
     Generator,
     Integrity,
+    MemoryUse,
     Operation,
     Percentiles,
     Probe,
     Schedule,
 )
 from bench.judge.criteria import Rule, judge
-from bench.judge.fields import COUNT_FIELDS, FIELDS, INTEGRITY_FIELDS, PHASES, ROUND_FIELDS, why_missing
+from bench.judge.fields import (
+    CELL_FIELDS,
+    COUNT_FIELDS,
+    FAULT_FIELDS,
+    FIELDS,
+    INTEGRITY_FIELDS,
+    PHASES,
+    ROUND_FIELDS,
+    why_missing,
+)
 from bench.judge.verdict import exit_code, of_candidate
 from bench.outcome import ErrorKind
 
@@ -48,16 +58,26 @@ def judged(expression: str, cell: Cell) -> Criterion:
     return judge(Rule("a rule", expression, True), cell, None)
 
 
+USE = MemoryUse(first_mb=1.0, last_mb=2.0, peak_mb=3.0, mb_per_h=0.5, n=99)
+MEMORY = dict.fromkeys(("harness", "load", "tracking", "database"), USE)
+
+
 def whole(**changes: object) -> Cell:
-    return a_cell(**{**WHOLE, **changes})
+    return a_cell(**{"memory": MEMORY, **WHOLE, **changes})
 
 
-@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("field", CELL_FIELDS)
 def test_every_field_has_its_place(field: str) -> None:
     """In a cell of which all is known, each can be told, and each can pass."""
     found = judged(f"{field} <= 1e9", whole())
     assert (found.outcome, found.field) == ("pass", field)
     assert found.measured is not None
+
+
+@pytest.mark.parametrize("field", FAULT_FIELDS)
+def test_a_cell_without_a_fault_says_nothing_of_one(field: str) -> None:
+    found = judged(f"{field} <= 1e9", whole())
+    assert (found.outcome, found.measured, found.reason) == ("inconclusive", None, "only a cell with a fault has it")
 
 
 DOUBTS = {
@@ -67,7 +87,7 @@ DOUBTS = {
 
 
 @pytest.mark.parametrize("doubt", DOUBTS)
-@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("field", CELL_FIELDS)
 def test_what_was_lost_leaves_no_pass(field: str, doubt: str) -> None:
     changes, words = DOUBTS[doubt]
     found = judged(f"{field} <= 1e9", whole(**changes))

@@ -187,7 +187,7 @@ def test_a_load_whose_owner_ends_it_sends_what_was_due(open_loop: Callable[..., 
     assert found.scheduled_ns.tolist() == one.due()
     assert outcomes(found) == [(OK, NONE, 1)] * len(found)
     assert one.end["begin_ns"] == 0
-    assert one.end["end_ns"] >= 200 * MS
+    assert one.end["end_ns"] >= 195 * MS  # gevent counts from when it last looked at the clock
 
 
 def test_what_was_due_before_all_users_were_there_is_not_theirs(open_loop: Callable[..., Opened]) -> None:

@@ -1,76 +1,17 @@
 """Defects planted in stored traces are found, each under its name; what is right is not."""
 
-import base64
 import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from planted_traces import CYCLES, FAIL, INFO, KEY, RESERVED, SPANS, UNTOUCHED, Stored
 
-from bench.identity import TrialKey
 from bench.integrity import Tally
-from bench.integrity.trace_audit import SELECT, TraceAudit, bounds
-from bench.integrity.trace_rows import locate, spans, trace, trace_id
+from bench.integrity.trace_audit import SELECT, bounds
+from bench.integrity.trace_rows import locate, trace_id
 from bench.outcome import Outcome
-from bench.workload import Layout, Workload
-
-KEY, EXPERIMENT, SPANS, CYCLES = TrialKey.of("traced", 3, 4), 11, 3, 4
-OK, FAIL, INFO, RESERVED, UNTOUCHED = Outcome.OK, Outcome.FAIL, Outcome.INFO, Outcome.RESERVED, Outcome.UNTOUCHED
-LAYOUT = Layout(KEY, Workload("traces", "traces", spans=SPANS), 2)
-Row = list[Any]
-
-
-def coded(digits: str | None) -> str | None:
-    return None if digits is None else base64.b64encode(bytes.fromhex(digits)).decode()
-
-
-class Stored:
-    """What MLflow keeps of two writers' traces."""
-
-    def __init__(self) -> None:
-        self.traces: list[Row] = []
-        self.spans: list[Row] = []
-        self.metadata: list[Row] = []
-        self.tags: list[Row] = []
-        self.statuses = [np.full(2 * CYCLES, OK, dtype=np.uint8) for _ in range(2)]
-        for writer in range(2):
-            for cycle in range(CYCLES):
-                self._add(writer, cycle)
-
-    def _add(self, writer: int, cycle: int) -> None:
-        of = trace(KEY, writer, cycle)
-        self.traces.append([of.trace_id, EXPERIMENT, of.start, of.duration, "OK", of.request, of.response, of.name])
-        texts = {**of.metadata, "mlflow.trace.infoFinalized": "true"}
-        self.metadata += [[of.trace_id, key, value] for key, value in texts.items()]
-        texts = {**of.tags, "mlflow.artifactLocation": "file:///x", "mlflow.trace.spansLocation": "TRACKING_STORE"}
-        self.tags += [[of.trace_id, key, value] for key, value in texts.items()]
-        for one in spans(KEY, writer, cycle, SPANS):
-            attributes = {"mlflow.traceRequestId": of.trace_id, **one.attributes}
-            content = {
-                "trace_id": coded(of.trace_id[3:]), "span_id": coded(one.span_id),
-                "parent_span_id": coded(one.parent_id), "name": one.name, "start_time_unix_nano": one.start,
-                "end_time_unix_nano": one.end, "events": [], "status": {"code": "STATUS_CODE_OK", "message": ""},
-                "attributes": {name: json.dumps(value) for name, value in attributes.items()}, "links": [],
-            }  # fmt: skip
-            self.spans.append(
-                [of.trace_id, EXPERIMENT, one.span_id, one.parent_id, one.name, one.type, "OK", one.start, one.end,
-                 one.end - one.start, json.dumps(content)]
-            )  # fmt: skip
-
-    def drop(self, writer: int, cycle: int) -> None:
-        """Take one trace away with all that hangs on it."""
-        gone = trace_id(KEY, writer, cycle)
-        for rows in (self.traces, self.spans, self.metadata, self.tags):
-            rows[:] = [row for row in rows if row[0] != gone]
-
-    def audit(self) -> Tally:
-        audit = TraceAudit(LAYOUT, self.statuses, EXPERIMENT)
-        audit.traces(self.traces)
-        audit.spans(self.spans)
-        audit.texts("trace_request_metadata", self.metadata)
-        audit.texts("trace_tags", self.tags)
-        return audit.close()
 
 
 def wrong(tally: Tally) -> dict[str, int]:
@@ -162,7 +103,7 @@ def test_a_trace_that_is_gone() -> None:
     stored.drop(1, 2)
     tally = stored.audit()
     assert wrong(tally) == {"lost": 1 + SPANS}
-    assert "writer 1 trace 2 was acknowledged and is absent" in tally.examples[0]
+    assert f"trace {trace_id(KEY, 1, 2)} was acknowledged and is absent" in tally.examples[0]
 
 
 def test_a_span_that_is_gone() -> None:

@@ -185,7 +185,7 @@ def test_every_invariant_is_named_even_where_it_holds() -> None:
     statuses = all_ok(layout, 2)
     tally = check(perfect(layout, statuses), layout, statuses)
     assert tally.invariants == dict.fromkeys(
-        (UNIQUE, WITH_EXPERIMENT, ENDS_AGREE, planted.LATEST, NAMED, NO_ORPHANS), 0
+        (UNIQUE, WITH_EXPERIMENT, ENDS_AGREE, planted.LATEST, NAMED, NO_ORPHANS, planted.HALVES), 0
     )
 
 

@@ -1,5 +1,8 @@
 """The ledger keeps what was reserved, whatever becomes of the process that reserved it."""
 
+import errno
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,10 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import ledger
-from bench.ledger import Ledger
+from bench.ledger import STEP, Ledger, LedgerFull
 from bench.outcome import Outcome
-
-MIB = 1 << 20
 
 
 @pytest.fixture
@@ -47,20 +48,20 @@ def test_a_writer_that_never_wrote_has_an_empty_ledger(folder: Path) -> None:
 
 def test_it_grows_and_keeps_what_it_holds(folder: Path) -> None:
     book = Ledger(ledger.path_of(folder, 0))
-    assert book.capacity == MIB
-    book.status[0] = book.status[MIB - 1] = Outcome.OK
-    book.ensure(MIB - 1)
-    assert book.capacity == MIB  # the last byte of the first MiB needs no growth
-    book.ensure(MIB)
-    assert book.capacity == 2 * MIB
-    book.status[MIB] = Outcome.RESERVED
-    book.ensure(5 * MIB + 1)
-    assert book.capacity == 6 * MIB
-    book.status[5 * MIB + 1] = Outcome.FAIL
-    book.close(5 * MIB + 2)
+    assert book.capacity == STEP
+    book.status[0] = book.status[STEP - 1] = Outcome.OK
+    book.ensure(STEP - 1)
+    assert book.capacity == STEP  # the last byte of the first step needs no growth
+    book.ensure(STEP)
+    assert book.capacity == 2 * STEP
+    book.status[STEP] = Outcome.RESERVED
+    book.ensure(5 * STEP + 1)
+    assert book.capacity == 6 * STEP
+    book.status[5 * STEP + 1] = Outcome.FAIL
+    book.close(5 * STEP + 2)
     status = ledger.load(folder, 0)
-    assert len(status) == 5 * MIB + 2
-    assert {n: int(status[n]) for n in np.flatnonzero(status)} == {0: 2, MIB - 1: 2, MIB: 1, 5 * MIB + 1: 3}
+    assert len(status) == 5 * STEP + 2
+    assert {n: int(status[n]) for n in np.flatnonzero(status)} == {0: 2, STEP - 1: 2, STEP: 1, 5 * STEP + 1: 3}
 
 
 _VICTIM = """
@@ -79,7 +80,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.parametrize("commits", [3, MIB + 5])
+@pytest.mark.parametrize("commits", [3, STEP + 5])
 def test_a_killed_process_leaves_its_open_commit_reserved(folder: Path, commits: int) -> None:
     done = subprocess.run([sys.executable, "-c", _VICTIM, str(folder), str(commits)], timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
@@ -106,3 +107,113 @@ def test_complete_lengthens_with_untouched_bytes(statuses: list[Outcome], commit
     assert len(whole) == commits
     assert whole[: len(status)].tolist() == status[:commits].tolist()
     assert (whole[len(status) :] == Outcome.UNTOUCHED).all()
+
+
+# A full disk
+
+
+def test_its_blocks_are_on_the_disk_before_they_are_touched(folder: Path) -> None:
+    """A hole that finds no room when it is touched would be a SIGBUS."""
+    path = ledger.path_of(folder, 0)
+    book = Ledger(path)
+    assert path.stat().st_blocks * 512 >= STEP
+    book.ensure(3 * STEP)
+    assert path.stat().st_blocks * 512 >= 4 * STEP
+    book.close(1)
+
+
+_FULL = """
+import errno, sys
+from pathlib import Path
+from bench.ledger import STEP, Ledger, LedgerFull, path_of
+folder = Path(sys.argv[1])
+(folder / "ledger").mkdir()
+books = []
+try:
+    for writer in range(100):
+        books.append(Ledger(path_of(folder, writer)))
+except LedgerFull as error:
+    assert error.errno == errno.ENOSPC
+    assert error.filename == str(path_of(folder, len(books)))
+for book in books:
+    book.status[:] = bytes([2]) * STEP
+try:
+    books[0].ensure(STEP)
+    print("it grew", end="")
+except LedgerFull:
+    print(len(books), books[0].capacity == len(books[0].status) == STEP, end="")
+books.pop().close(0)
+books[0].ensure(STEP)
+books[0].status[STEP:] = bytes([3]) * STEP
+assert books[0].status[: STEP + 1] == bytes([2]) * STEP + bytes([3])
+"""
+_SMALL_DISK = 'mount -t tmpfs -o size=512k none "$1" && exec "$2" -c "$3" "$1"'
+
+
+def _no_disk_of_our_own() -> str | None:
+    """Why no small disk can be mounted where nobody else sees it; None where it can."""
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        return "needs root and unshare, for a small disk"
+    done = subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True, text=True)
+    return None if done.returncode == 0 else f"no mount namespace: {done.stderr.strip()}"
+
+
+def test_a_full_disk_is_an_error_and_no_signal(tmp_path: Path) -> None:
+    """With holes in place of blocks the process ends by SIGBUS, with the first byte that finds no room."""
+    if reason := _no_disk_of_our_own():
+        pytest.skip(reason)
+    words = ["unshare", "-m", "sh", "-c", _SMALL_DISK, "sh", str(tmp_path), sys.executable, _FULL]
+    done = subprocess.run(words, timeout=60, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout in ("7 True", "8 True")  # of 64 KiB each; a folder may take a page
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL, None])
+def test_zeros_are_written_where_nothing_can_be_reserved(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int | None
+) -> None:
+    """Some file systems can't reserve blocks, and some systems have no call for it."""
+
+    def unable(*_: int) -> None:
+        raise OSError(number, "unable")
+
+    written = []
+
+    def little(descriptor: int, data: bytes, offset: int) -> int:
+        written.append((offset, len(data)))
+        return write(descriptor, data[:40_000], offset)
+
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", little)
+    if number is None:
+        monkeypatch.delattr(os, "posix_fallocate")
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", unable)
+    path = ledger.path_of(folder, 0)
+    book = Ledger(path)
+    book.status[0] = Outcome.OK
+    book.ensure(STEP)
+    assert written == [(0, STEP), (40_000, 25_536), (STEP, STEP), (STEP + 40_000, 25_536)]
+    assert path.stat().st_blocks * 512 >= 2 * STEP
+    assert book.status[:] == bytes([Outcome.OK]) + bytes(2 * STEP - 1)
+    book.close(1)
+
+
+def test_what_goes_wrong_at_the_disk_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: int) -> None:
+        raise OSError(errno.EDQUOT, "quota")
+
+    monkeypatch.setattr(os, "posix_fallocate", broken)
+    with pytest.raises(LedgerFull, match=r"quota.*0003\.bin") as caught:
+        Ledger(ledger.path_of(folder, 3))
+    assert caught.value.errno == errno.EDQUOT
+
+
+def test_what_was_loaded_outlives_its_file(folder: Path) -> None:
+    """A load process that was given up may still cut its file; a mapped page would be a SIGBUS then."""
+    path = ledger.path_of(folder, 0)
+    path.write_bytes(bytes([2]) * 10_000)
+    status = ledger.load(folder, 0)
+    os.truncate(path, 0)
+    assert int(status.sum()) == 20_000

@@ -13,7 +13,7 @@ from bench.plan import Group, Overrides, Trial, control_of, more, plan, planned_
 from bench.scenario import CandidateSpec, CellSpec, Scenario, WorkloadSpec
 from bench.workload import Layout
 
-Cell = tuple[str, str, str, int, str, bool]
+Cell = tuple[str, str, str, int, str, bool, str]
 
 
 def make(
@@ -32,7 +32,7 @@ def make(
 
 
 def cell(trial: Trial) -> Cell:
-    return trial.candidate, *trial.group, trial.control
+    return trial.candidate, *trial.group, trial.control, trial.fault
 
 
 def by_round(trials: list[Trial]) -> list[list[str]]:
@@ -299,3 +299,49 @@ def test_more_rounds_are_for_some_cells_only_and_go_on_with_the_order() -> None:
         Group("direct", "w", 1, "closed"): 4, group: 4, Group("direct", "v", 1, "closed"): 2,
     }  # fmt: skip
     assert planned_rounds(scenario, Overrides(rounds=8))[Group("direct", "v", 1, "closed")] == 8
+
+
+FAULTED = """
+title = "t"
+rounds = 4
+[candidates.sqlite]
+store = "sqlite"
+[candidates.postgresql]
+store = "postgresql"
+[workloads.w]
+kind = "log_metric"
+[faults.killed]
+kind = "kill"
+[faults.locked]
+kind = "lock"
+[[cells]]
+workload = "w"
+concurrency = [3]
+faults = ["locked", "killed"]
+rounds = 2
+[[cells]]
+workload = "w"
+concurrency = [5]
+"""
+
+
+def test_faults_come_last_one_after_the_other() -> None:
+    """All candidates get a fault before the next one begins; nothing else runs after a store was broken on purpose."""
+    scenario = scenarios.parse_text(FAULTED, "t.toml")
+    trials = plan(scenario, Overrides())
+    before = [trial for trial in trials if not trial.fault]
+    assert trials[: len(before)] == before
+    assert {trial.concurrency for trial in before} == {5}
+    told = [(trial.round, trial.fault, trial.candidate) for trial in trials[len(before) :]]
+    assert told == [
+        (n, fault, store) for n in (0, 1) for fault in ("locked", "killed") for store in ("sqlite", "postgresql")
+    ]
+    assert [trial.number for trial in trials] == list(range(1, len(trials) + 1))
+    assert {trial.identities for trial in trials if trial.fault} == {6}  # another load may follow a killed one
+    assert {group.concurrency for group in planned_rounds(scenario, Overrides())} == {5}
+    assert not any(trial.control for trial in trials if trial.fault)
+
+
+def test_a_scenario_of_faults_alone_has_no_control() -> None:
+    alone = FAULTED.rpartition("[[cells]]")[0]
+    assert {bool(trial.fault) for trial in plan(scenarios.parse_text(alone, "t.toml"), Overrides())} == {True}

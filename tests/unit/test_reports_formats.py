@@ -185,7 +185,7 @@ def test_mariadb_is_never_called_mysql() -> None:
     assert "MariaDB" not in html.render(results)
 
 
-@pytest.mark.parametrize("name", ["hostile", "hostile_open"])
+@pytest.mark.parametrize("name", ["hostile", "hostile_open", "hostile_faults"])
 def test_hostile_names_stay_text(name: str) -> None:
     results = EVERY[name]()
     page = html.render(results)

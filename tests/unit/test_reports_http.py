@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench.cell import Cell
 from bench.results import Results
-from reports import advice, conditions, faults, html, junit, markdown, plots, served, terminal
+from reports import advice, conditions, html, junit, markdown, plots, served, terminal, wrong
 from reports.details import Table
 from reports.rows import doors, hidden
 from reports.standing import CriteriaTable, Line
@@ -207,7 +207,7 @@ def test_other_blocks_show_of_it_what_is_limited_or_unusual() -> None:
 
 
 def test_errors_stand_beside_one_another_by_who_counted_them() -> None:
-    table = faults.errors(migration())
+    table = wrong.errors(migration())
     found = entries(table, "mysql", "log_metric", "http")
     assert [found[each] for each in table.heads[5:]] == ["mysql_1213_deadlock", "0", "9", "9", "9"]
     direct = entries(table, "mysql", "log_metric", "direct")
@@ -233,10 +233,10 @@ def test_availability_and_phases_have_tables() -> None:
 
 def test_rows_are_counted_through_each_door() -> None:
     results = migration()
-    table = faults.integrity(results)
+    table = wrong.integrity(results)
     assert [each[5] for each in table.rows if each[:3] == ("mysql", "mixed", "http")] == ["SQL", "REST, the same"]
     assert dict(conditions.machine(results, results.cells))["Read-back"] == "SQL = REST in 16 cells, SQL in 4 cells"
-    assert {each[5] for each in faults.integrity(theirs()).rows} == {"REST only"}
+    assert {each[5] for each in wrong.integrity(theirs()).rows} == {"REST only"}
     assert row(summarise(theirs()).blocks[0], "integrity") == ["0 / 0 / 0 (REST only)"] * 4
     assert "Read-back" not in dict(conditions.machine(realistic(), []))
 
@@ -251,7 +251,7 @@ def test_doors_that_differ_are_an_alarm_and_rows_lost_through_one_are_lost() -> 
     assert screen.alarms[0] == "Data integrity is broken in mysql: 8 lost."
     assert screen.alarms[1].startswith("MLflow's REST API and its tables show different rows (mysql log_metric at 20, ")
     assert row(screen.blocks[0], "integrity")[3] == "2 / 0 / 0 ✗ (SQL ≠ REST)"
-    assert "mysql, log_metric at 20: run 3a: absent" in faults.wrong_rows(changed(migration(), lose))
+    assert "mysql, log_metric at 20: run 3a: absent" in wrong.wrong_rows(changed(migration(), lose))
 
 
 def test_a_door_that_broke_down_is_named() -> None:
@@ -263,7 +263,7 @@ def test_a_door_that_broke_down_is_named() -> None:
     assert {doors(each) for each in results.cells} == {"SQL only", "SQL"}
     assert (
         "? not checked: no answer"
-        in entries(faults.integrity(results), "mysql", "mixed", "http", "20", "closed", "REST").values()
+        in entries(wrong.integrity(results), "mysql", "mixed", "http", "20", "closed", "REST").values()
     )
 
 

@@ -10,8 +10,9 @@ from bench import scenario as scenarios
 from bench.errors import BadInput
 from bench.judge.criteria import parse
 from bench.judge.fields import FIELDS
+from bench.judge.places import cells_of
 from bench.plan import Overrides, plan
-from bench.scenario import MAX_WRITERS, TrackingSpec, cells_of, load, parse_text
+from bench.scenario import MAX_WRITERS, TrackingSpec, load, parse_text
 from bench.selection import with_stores
 from bench.workload import KINDS, OPERATIONS
 
@@ -127,9 +128,9 @@ def test_a_criterion_is_for_the_cells_that_it_does_not_exclude() -> None:
         ("http", "single", 1), ("http", "single", 20), ("direct", "single", 20), ("http", "training", 20),
         ("http", "spans", 4),
     ]  # fmt: skip
-    assert cells_of(found.criteria[0], found) == [(*place, "closed") for place in every]
-    assert cells_of(found.criteria[1], found) == [("http", "training", 20, "closed")]
-    assert cells_of(found.criteria[2], found) == [("direct", "single", 20, "closed")]
+    assert cells_of(found.criteria[0], found) == [(*place, "closed", "") for place in every]
+    assert cells_of(found.criteria[1], found) == [("http", "training", 20, "closed", "")]
+    assert cells_of(found.criteria[2], found) == [("direct", "single", 20, "closed", "")]
 
 
 BAD = {
@@ -317,8 +318,8 @@ def test_the_tail_is_judged_against_the_reference_over_ten_paired_rounds(name: s
     assert ratios
     for criterion in ratios:
         (place,) = cells_of(criterion, scenario)
-        assert place == ("http", "log_metric", 20, "80 %")
-        trials = [one for one in plan(scenario, Overrides()) if one.group == place]
+        assert place == ("http", "log_metric", 20, "80 %", "")
+        trials = [one for one in plan(scenario, Overrides()) if one.group == place[:4]]
         for candidate in scenario.candidates:
             assert len({one.round for one in trials if one.candidate == candidate}) >= 10
         assert all(one.min_writes >= 368 for one in trials)  # fewer have no p99

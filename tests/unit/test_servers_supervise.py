@@ -1,89 +1,13 @@
 """The supervisor, with small shell scripts in place of servers."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
+from supervisors import Talk, eventually, gone
 
 from bench.servers import places, supervise
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-class Talk:
-    """A supervisor and its plan."""
-
-    def __init__(self, folder: Path, **changes: object) -> None:
-        self.folder = folder
-        plan = {
-            "folder": str(folder),
-            "uid": None,
-            "gid": None,
-            "files": {"secret": "x"},
-            "env": {"PATH": os.environ["PATH"]},
-            "prepare": [],
-            "after": [],
-            "tidy": [],
-            "kill": [],
-            "stop_signal": int(signal.SIGTERM),
-            "stop_seconds": 0.3,
-            "death_signal": int(signal.SIGKILL),
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", supervise.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        self.send(plan | changes)
-
-    def send(self, message: object) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(message).encode() + b"\n")
-        self.process.stdin.flush()
-
-    def serve(self, script: str) -> int:
-        self.send({"order": "start", "argv": ["sh", "-c", script], "env": {}})
-        return self.hear("started")["pid"]
-
-    def hear(self, expected: str) -> dict:
-        assert self.process.stdout is not None
-        event = json.loads(self.process.stdout.readline())
-        assert event["event"] == expected, event
-        return event
-
-    def prepared(self) -> None:
-        self.hear("made")
-        self.hear("prepared")
-
-    def hang_up(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            pipe.close()
 
 
 @pytest.fixture
@@ -124,10 +48,8 @@ def test_a_server_that_ignores_the_stop_signal_is_killed(talk):
 def test_what_the_server_leaves_behind_is_waited_for(talk):
     one = talk(stop_seconds=5.0)
     one.prepared()
-    one.serve("(setsid sh -c 'touch born; sleep 0.4; touch late') & exec sleep 60")
-    assert eventually((one.folder / "born").exists)
-    one.send({"order": "kill"})
-    assert one.hear("exited")["code"] == -signal.SIGKILL
+    one.serve("(setsid sh -c 'touch born; sleep 0.4; touch late') & while [ ! -e born ]; do sleep 0.02; done; exit 7")
+    assert one.hear("exited")["code"] == 7
     assert (one.folder / "late").exists()
 
 
@@ -150,6 +72,8 @@ def test_a_server_that_dies_tells_its_last_lines(talk):
     event = one.hear("exited")
     assert event["code"] == 3
     assert event["log"] == ["no room"]
+    one.serve("exit 4")
+    assert one.hear("exited")["log"] == []  # that was in an earlier life
 
 
 def test_a_failing_preparation(talk):
