@@ -1,5 +1,6 @@
 """The command line; the only place that knows every part."""
 
+import errno
 import sys
 import traceback
 from pathlib import Path
@@ -86,7 +87,11 @@ def main() -> None:
         sys.exit(stop.code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(ExitCode.INTERRUPTED)
-    except Exception:  # a defect of ours: say everything, and never let it pass for a verdict
+    except Exception as error:  # a defect of ours: say everything, and never let it pass for a verdict
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = error.filename or "a disk"
+            click.echo(f"trackbench: {where}: no space left; what was measured is kept, free some, run again", err=True)
+            sys.exit(ExitCode.BAD_INPUT)
         traceback.print_exc()
         click.echo("trackbench: this is a defect in Trackbench; nothing was decided", err=True)
         sys.exit(ExitCode.INCONCLUSIVE)

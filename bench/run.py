@@ -100,6 +100,7 @@ async def run(request: Request, folder: Path, watcher: Watcher, start: loader.Lo
     (folder / "scenario.toml").write_text(request.scenario.text, encoding="utf-8")
     try:
         await _carry_out(request, folder, (watcher, start), state)
+        return _conclude(request, folder, state, (started, False))
     except asyncio.CancelledError:
         _conclude(request, folder, state, (started, True))
         raise
@@ -109,7 +110,6 @@ async def run(request: Request, folder: Path, watcher: Watcher, start: loader.Lo
         raise BadInput(
             f"{folder}: no space left on the disk; finished trials are kept, free some and run again"
         ) from error
-    return _conclude(request, folder, state, (started, False))
 
 
 async def _carry_out(request: Request, folder: Path, given: tuple[Watcher, loader.Loader], state: _State) -> None:
@@ -169,7 +169,8 @@ async def _work_off(trials: Sequence[Trial], state: _State, show: _Show) -> None
         if record is not None:
             state.records.append(record)
             watcher.trial_ended(record)
-    check_room(setting.folder)
+            if record.error is not None:
+                check_room(setting.folder)  # a full disk is no fault of the store
 
 
 async def _one(trial: Trial, state: _State, show: _Show) -> TrialRecord | None:

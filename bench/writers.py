@@ -311,6 +311,8 @@ class Writer:
         A batch of which some commits are done is not certainly undone: its outcome as an operation is INFO.
         """
         tracking = self._tracking_now
+        if isinstance(error, ledger.LedgerFull):
+            raise error  # ours, not the store's
         if isinstance(error, asyncio.CancelledError):
             if not self._timed_out:
                 raise error

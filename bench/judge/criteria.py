@@ -29,11 +29,11 @@ from bench.judge import statistics as st
 from bench.judge.fields import (
     FAULT_FIELDS,
     FIELDS,
-    HARNESS,
     INTEGRITY_FIELDS,
     KEPT,
     ROUND_FIELDS,
     Judged,
+    of_harness,
     per_round,
     unit_of,
     value_of,
@@ -211,7 +211,7 @@ def _judge_count(expression: Expression, cell: Judged, other: Judged | None) -> 
         return _Decision("inconclusive", why_missing(expression.field, cell), None, limit)
     if limit is None:
         return _Decision("inconclusive", _nothing_there(expression, other), value, None)
-    if expression.field.startswith(HARNESS) and not expression.holds(value, limit):
+    if of_harness(expression.field) and not expression.holds(value, limit):
         return _Decision(
             "inconclusive", f"measured {value:g}: the harness, not the store, may be the limit", value, limit
         )

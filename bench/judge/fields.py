@@ -8,7 +8,7 @@ from bench.judge import statistics as st
 from bench.outcome import ErrorKind
 
 Judged = Cell | FaultCell
-HARNESS = "generator."  # fields of the harness itself: a store can't fail by them
+_GENERATOR = "generator."
 _LATENCIES = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms")
 PHASES = ("create", "params", "steps", "experiment")
 ROUND_FIELDS = (
@@ -39,6 +39,11 @@ COUNT_FIELDS = (
 )  # fmt: skip
 CELL_FIELDS = (*ROUND_FIELDS, *COUNT_FIELDS, *(f"referee.{name}" for name in REFEREE_FIELDS))
 FIELDS = (*CELL_FIELDS, *FAULT_FIELDS)
+
+
+def of_harness(field: str) -> bool:
+    """Whether a field is of the harness itself: a store can't fail by it."""
+    return field.startswith((_GENERATOR, f"{MEMORY}harness_", f"{MEMORY}load_"))
 
 
 def of_cells(field: str) -> bool:
@@ -76,8 +81,8 @@ def _of_cell(field: str, cell: Cell) -> float | None:
         return _remembered(field.removeprefix(MEMORY), cell)
     if field == "availability":
         return None if cell.availability is None else cell.availability.share
-    if field.startswith(HARNESS):
-        value: float | None = getattr(cell.generator, field.removeprefix(HARNESS))
+    if field.startswith(_GENERATOR):
+        value: float | None = getattr(cell.generator, field.removeprefix(_GENERATOR))
         return value
     if cell.ops_ok + cell.ops_failed + cell.ops_unknown == 0:
         return None

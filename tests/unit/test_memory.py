@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import memory
-from bench.memory import FEWEST, MOST, Look, Memory, MemoryUse, figures
+from bench.cell import MemoryUse
+from bench.memory import FEWEST, MOST, Look, Memory, figures
 
 HOUR_S = 3600.0
 
