@@ -14,6 +14,8 @@ def load_run(path: Path) -> Results:
     """
     found = read(path.expanduser())
     if not any(cell.rounds for cell in found.cells):
+        if found.faults:
+            raise BadInput(f"{path}: this run has cells with faults only, which are not compared; name another run")
         how = "was interrupted before its first trial ended" if found.run.interrupted else "measured nothing"
         raise BadInput(f"{path}: this run {how}, so there is nothing to compare; name another run")
     return found

@@ -45,7 +45,7 @@ class Engine:
         self._tasks: dict[asyncio.Task[None], Writer] = {}
         self._lags = array("f")  # one in 20 ms, also of a load that lasts for days
         self._over = asyncio.Event()
-        self._together = asyncio.Barrier(job.writers) if job.workload.lockstep else None
+        self._together = asyncio.Barrier(job.active) if job.workload.lockstep else None
         self._writes = 0  # ok writes since the measured time began
         self._refused: list[str] = []  # orders that could not be carried out
         self._pacer = None if job.arrivals is None else Pacer()

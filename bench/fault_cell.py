@@ -3,11 +3,14 @@
 Times are seconds on the clock of the load, which begins at 0.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from bench.cell import Frozen, Integrity
+
+STRUCTURE: Final = "the store's own check of its structure"
+"""The invariant under which problems that it found are counted; it is missing where the check could not be made."""
 
 FaultOutcome = Literal["kept", "lost", "broken", "unknown"]
 """What became of acknowledged writes.
@@ -43,12 +46,15 @@ class FaultSeen(Frozen):
     begin_s: float | None = None
     end_s: float | None = None
     first_ok_s: float | None = Field(
-        default=None, description="from its end to the first operation that ended ok; None: there was none"
+        default=None,
+        description="from its end, when the mending begins, to the first operation that ended ok; None: there was none",
     )
     gone_s: float | None = Field(
         default=None, description="the longest time without an operation that ended ok, from the fault's beginning on"
     )
     reconnects: int = Field(default=0, description="connections that writers had to make anew")
+    met: int = Field(default=0, description="lock errors and deadlocks that the fault's own sessions met")
+    looks: int = Field(default=0, description="answers to somebody who looked for stale reads; 0: nobody could")
     examined: str | None = Field(default=None, description="the store's own check of its structure, and its answer")
     modelled: bool = Field(default=False, description="it happened to a model of a disk, not to the store's own")
     events: list[Event] = Field(default_factory=list)
@@ -78,6 +84,7 @@ class FaultCell(Frozen):
     errors: dict[str, int]
     lock_errors: int
     reconnects: int
+    looks: int = 0
     integrity: Integrity
     integrity_rest: Integrity | None = None
     integrity_prefill: Integrity | None = Field(default=None, description="of the prefill, after all trials")

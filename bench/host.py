@@ -109,6 +109,7 @@ def one_cell(loaded: LoadedScenario, order: Order) -> tuple[Scenario, tuple[str,
         one.model_copy(update={"concurrency": None})
         for one in whole.criteria
         if one not in apart
+        and one.faults is None
         and of_cells(parse(one.expression).field)
         and one.workload in (None, work)
         and one.driver in (None, order.driver)

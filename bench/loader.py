@@ -70,7 +70,7 @@ class LoadProcess:
 @asynccontextmanager
 async def start(job: Job) -> AsyncIterator[LoadProcess]:
     """Start the process for the job's driver; on exit it is gone, whatever its state. Its stderr is ``load.log``."""
-    with (Path(job.folder) / "load.log").open("wb") as log:
+    with (Path(job.folder) / "load.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", _MODULES[job.driver],
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,

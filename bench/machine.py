@@ -89,7 +89,11 @@ async def measure(folder: Path) -> tuple[float, float]:
 
 
 def summary(speeds: Sequence[tuple[float, float]], records: Sequence[TrialRecord]) -> Machine:
-    """The machine while the trials ran; ``speeds`` are what `measure` found, once a round."""
+    """The machine while the trials ran; ``speeds`` are what `measure` found, once a round.
+
+    Trials with a fault don't count, if there are others: what they do to the machine is wanted.
+    """
+    records = [record for record in records if record.fault is None] or records
     stolen = [record.steal_share for record in records if record.steal_share is not None]
     others = [record.others_share for record in records if record.others_share is not None]
     return Machine(

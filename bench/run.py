@@ -161,7 +161,7 @@ async def _work_off(trials: Sequence[Trial], state: _State, show: _Show) -> None
     current: int | None = None
     for trial in trials:
         check_room(setting.folder)
-        if trial.round != current:
+        if trial.round != current and not (trial.fault and state.speeds):
             current = trial.round
             state.speeds.append(await machine.measure(places.temp_root()))
         watcher.trial_begins(trial, len(state.records), state.planned)
@@ -203,7 +203,7 @@ async def _until_decided(request: Request, state: _State, show: _Show) -> None:
     for look in range(looks.LOOKS):
         wanted = undecided(scenario, state.records, state.candidates, state.looks, baseline)
         missing = {group: state.looks[group][look].rounds - done[group] for group in wanted}
-        last = max(record.round for record in state.records) + 1
+        last = max((record.round for record in state.records), default=-1) + 1
         if more_rounds := max(missing.values(), default=0):
             watcher.say(f"{_names(wanted)} undecided: {more_rounds} rounds more, then look {look + 1} of {looks.LOOKS}")
         for n in range(more_rounds):

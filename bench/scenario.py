@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench.arrivals import Kind
 from bench.cell import CLOSED
 from bench.errors import BadInput
-from bench.faults.rules import misfits, wrong_target
+from bench.faults.rules import misfits, wrong
 from bench.faults.spec import FaultSpec
 from bench.judge.criteria import parse
 from bench.judge.fields import of_cells
@@ -243,13 +243,19 @@ def _check_names(scenario: Scenario, text: str, where: str) -> None:
 
 def _check_faults(scenario: Scenario, refuse: Callable[..., None]) -> None:
     for name, fault in scenario.faults.items():
-        if problem := wrong_target(fault):
-            refuse(("faults", name, "target"), f"fault {name!r}: {problem}")
+        for key, problem in wrong(fault):
+            refuse(("faults", name, key), f"fault {name!r}: {problem}")
+    taken: set[tuple[object, ...]] = set()
     for number, cell in enumerate(scenario.cells):
         work = scenario.workloads.get(cell.workload)
-        ends = any((cell.count, cell.runs, cell.objective, cell.load, len(cell.rate) > 1))
-        for problem in misfits(cell, scenario.faults, work.kind, ends) if work is not None and cell.faults else ():
+        if work is None or "faults" not in cell.model_fields_set:
+            continue
+        for problem in misfits(cell, scenario.faults, work.kind, cell.model_fields_set):
             refuse(("cells", number, "faults"), f"workload {cell.workload!r}: {problem}")
+        for spot in ((cell.driver, cell.workload, n, name) for n in cell.concurrency for name in cell.faults):
+            if spot in taken:
+                refuse(("cells", number, "faults"), f"fault {spot[-1]!r} comes twice at one place")
+            taken.add(spot)
 
 
 def _check_cells(scenario: Scenario, refuse: Callable[..., None]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.servers import places
 
 # Waits for the end of its stdin, which comes when the owner ends in whatever way, then removes the folder.
-_REAPER = 'cat >/dev/null; rm -rf -- "$0"'
+_REAPER = 'cat >/dev/null; chmod -R u+w -- "$0"; rm -rf -- "$0"'
 
 
 @contextmanager

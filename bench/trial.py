@@ -54,7 +54,8 @@ async def run_trial(trial: Trial, setting: Setting, stand: Stand) -> TrialRecord
             fields |= await _measure(trial, setting, stand, layout, folder)
             await stand.remove_trials()
     except Exception as error:  # a trial that can't be measured must not cost the run its other trials
-        fields = {**fields, "error": f"{type(error).__name__}: {one_line(error)}"}
+        said = f"{type(error).__name__}: {one_line(error)}"
+        fields = {**fields, "error": fields.get("error") or said}  # the first is what led to the others
         with suppress(Exception):  # a server that is gone shows in the next trial's error
             await stand.renew()
     if stand.server is not None and trial.driver == "http":

@@ -17,7 +17,8 @@ def reason(results: Results, candidate: Candidate, verdict: Verdict) -> str:
     given = one_line(results.reasons.get(candidate.name, ""))
     tried = aftermath.of(results, candidate.name)
     if not given and not tried and not any(cell.candidate == candidate.name for cell in results.cells):
-        return "no data: no trial of this candidate finished"
+        missing = aftermath.nothing_tested(results, candidate.name)
+        return f"no fault was tested: {missing}" if missing else "no data: no trial of this candidate finished"
     if given and (damage(results, candidate) or aftermath.decides(tried)):
         return given
     decisive = deciding(results, candidate)
@@ -90,12 +91,20 @@ def next_step(results: Results, candidate: Candidate, verdict: Verdict) -> str:
     if after := aftermath.next_step(results, candidate, decisive):
         return after
     if not cells and not aftermath.of(results, candidate.name):
-        return "Run it again: nothing was measured."
+        return _after_nothing(results, candidate)
     if verdict == "pass":
         return "Rehearse the move with a copy of your own store."
     if verdict == "fail":
         return _after_failure(decisive, cells)
     return _after_doubt(results, candidate, decisive)
+
+
+def _after_nothing(results: Results, candidate: Candidate) -> str:
+    """Where nothing was measured: what stood in the way, if that is known, for it would again."""
+    missing = aftermath.nothing_tested(results, candidate.name)
+    if not missing or results.run.interrupted:
+        return "Run it again: nothing was measured."
+    return f"Give it what its faults take, or choose others: {missing}."
 
 
 def _after_failure(decisive: Criterion | None, cells: list[Cell]) -> str:

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 
 from bench.cell import Criterion, Verdict
-from bench.fault_cell import FaultCell
+from bench.fault_cell import FaultCell, Untested
 from bench.results import Candidate, Results
 from reports.figures import SYMBOLS, count, duration, one_line, plural
-from reports.judged import crowd
-from reports.resilience import entry, labels, situation, stayed_away, worst_door, wrongs
+from reports.judged import crowd, limit_of, quantity_of
+from reports.resilience import entry, labels, of_model, situation, stayed_away, why, worst_door, wrongs
 from reports.rows import PARTED, doors
 
 _MOST_NAMED = 2
 _MOST_ALARMS = 3
 _GONE = ("lost", "broken")
 _EXIT_OF_LOSS = 4
+_TIMES = {"fault.first_ok_s": "until the first ok after", "fault.gone_s": "without an ok under"}
 
 
 def of(results: Results, candidate: str) -> list[FaultCell]:
@@ -29,7 +30,8 @@ def count_of_faults(results: Results) -> int:
 def answer(results: Results, ranked: Sequence[Candidate], separator: str) -> str:
     """How many faults there were and how each candidate stood them: one line; candidates in the order to name them."""
     if not results.faults:
-        return f"None of {plural(count_of_faults(results), 'fault')} was tested, so nothing can be said."
+        none = f"None of {plural(count_of_faults(results), 'fault')} was tested"
+        return f"{none}: {_first_missing(results.untested)}."
     said = [
         _stood(results, each, first=not index)
         for index, each in enumerate(each for each in ranked if of(results, each.name))
@@ -47,19 +49,22 @@ def _stood(results: Results, candidate: Candidate, *, first: bool) -> str:
     bad = [each for each in sorted(cells, key=lambda each: each.outcome != "broken") if each.outcome != "kept"]
     named = [_named(results, each) for each in bad]
     more = [*named[:_MOST_NAMED], *([f"and {len(named) - _MOST_NAMED} more"] if len(named) > _MOST_NAMED else [])]
-    back = _back(cells)
+    away = _away(cells)
     missed = sum(found == candidate.name for found, _ in _missing(results, applies=True))
     parts = [
-        f"{sign}{one_line(candidate.name)}{what} {_of(kept, len(cells))}",
+        f"{sign}{one_line(candidate.name)}{what} {_of(kept, cells)}",
         *more,
-        *([f"back within {back}"] if back else []),
+        *([f"away for at most {away}"] if away else []),
         *([f"{missed} not tested"] if missed else []),
     ]
     return ", ".join(parts)
 
 
-def _of(kept: int, tested: int) -> str:
-    return f"all {kept}" if kept == tested > 1 else f"{kept} of {tested}"
+def _of(kept: int, cells: Sequence[FaultCell]) -> str:
+    """How many of these trials: ``all 20 trials``, ``9 of 11 trials``; of cells where each had several."""
+    one = "trial" if all(each.rounds + each.rounds_lost <= 1 for each in cells) else "cell"
+    tested = plural(len(cells), one)
+    return f"all {tested}" if kept == len(cells) > 1 else f"{count(kept)} of {tested}"
 
 
 def name_of(results: Results, cell: FaultCell) -> str:
@@ -74,10 +79,16 @@ def _named(results: Results, cell: FaultCell) -> str:
     return f"{word} under {name_of(results, cell)}{allowed}"
 
 
-def _back(cells: Sequence[FaultCell]) -> str:
-    """The longest time from a fault's end to the first ok; nothing where a store never came back."""
-    known = [each.first_ok_s for each in cells if each.first_ok_s is not None and not each.modelled]
+def _away(cells: Sequence[FaultCell]) -> str:
+    """The longest time that a store was away; nothing where one never came back."""
+    known = [gone for gone, _ in _absences(cells)]
     return "" if not known or any(map(stayed_away, cells)) else duration(max(known) * 1000)
+
+
+def _absences(cells: Sequence[FaultCell]) -> list[tuple[float, FaultCell]]:
+    """How long each store was away: neither a model of one nor a load that was itself the target tells that."""
+    judged = [each for each in cells if not each.modelled and each.target != "load"]
+    return [(each.gone_s, each) for each in judged if each.gone_s is not None]
 
 
 def facts(results: Results, candidate: str) -> list[tuple[str, str]]:
@@ -89,17 +100,19 @@ def facts(results: Results, candidate: str) -> list[tuple[str, str]]:
     kept = sum(each.outcome == "kept" for each in cells)
     said = ", ".join([f"kept {kept} of {len(cells)}", *(f"{n} {word}" for word, n in counted.items() if n)])
     longest = longest_outage(results, cells)
-    return [("tested faults", said), *([("longest outage", longest)] if longest else [])]
+    return [("trials with faults", said), *([("longest outage", longest)] if longest else [])]
 
 
 def longest_outage(results: Results, cells: Sequence[FaultCell]) -> str:
-    """The longest time without an ok operation, the fault's own length included; a model of a disk has none."""
-    timed = [(each.gone_s, each) for each in cells if each.gone_s is not None and not each.modelled]
+    """The longest time without an ok operation, the fault's own length included; none of what never ended."""
+    never = [name_of(results, each) for each in cells if stayed_away(each)]
+    if never:
+        return f"not back ({', '.join(never)})"
+    timed = _absences(cells)
     if not timed:
         return ""
-    gone, cell = max(timed, key=lambda pair: (stayed_away(pair[1]), pair[0]))
-    never = ", not ok again" if stayed_away(cell) else ""
-    return f"{duration(gone * 1000)} ({name_of(results, cell)}{never})"
+    gone, cell = max(timed, key=lambda pair: pair[0])
+    return f"{duration(gone * 1000)} ({name_of(results, cell)})"
 
 
 def alarms(results: Results, candidate: Candidate) -> list[str]:
@@ -131,6 +144,12 @@ def _allowed(results: Results, cell: FaultCell) -> str:
     return f"{one_line(cell.candidate)} lost {gone} {where}. Its settings allow that{allows}.{code}"
 
 
+def modelled_losses(results: Results) -> list[tuple[str, str]]:
+    """Where a model of a disk lost or broke something: (candidate and fault, what its power cuts did)."""
+    found = [(each, of_model(each)) for each in results.faults if each.outcome in _GONE]
+    return [(f"{one_line(each.candidate)}, {name_of(results, each)}", said) for each, said in found if said]
+
+
 def _parted(results: Results, name: str, cells: Sequence[FaultCell]) -> list[str]:
     parted = [name_of(results, each) for each in cells if doors(each) == PARTED]
     return [f"MLflow's REST API and the tables of {name} show different rows ({', '.join(parted)})."] if parted else []
@@ -139,13 +158,35 @@ def _parted(results: Results, name: str, cells: Sequence[FaultCell]) -> list[str
 def next_step(results: Results, candidate: Candidate, decisive: Criterion | None) -> str:
     """What to do about what faults did to a candidate; empty where they ask for nothing of their own."""
     cells = {outcome: [each for each in of(results, candidate.name) if each.outcome == outcome] for outcome in _STEPS}
-    worst = next((found for found in cells.values() if found), None)
-    if worst is not None and not (worst[0].outcome == "unknown" and results.run.interrupted):
+    failed = decisive is not None and decisive.outcome == "fail"
+    passed_over = {"unknown"} if failed or results.run.interrupted else set()
+    worst = next((found for word, found in cells.items() if found and word not in passed_over), None)
+    if worst is not None:
         names = " and ".join(name_of(results, each) for each in worst[:_MOST_NAMED])
         return _STEPS[worst[0].outcome].format(names=names)
-    if decisive is not None and decisive.fault and decisive.outcome == "fail":
-        return f"Do not move yet. See under Faults what clients saw in {one_line(decisive.fault)}, and how long."
-    return ""
+    return _after_failure(decisive) if decisive is not None and decisive.fault and failed else ""
+
+
+def _after_failure(decisive: Criterion) -> str:
+    """What to do where a fault's cell failed a criterion though no data is gone: that fault, and how long it may be."""
+    name = one_line(decisive.fault)
+    limit = f"limit {limit_of(decisive)}"
+    if decisive.measured is None or decisive.field not in _TIMES:
+        return f"Do not move yet. See under Faults what clients saw in {name} ({limit})."
+    took = quantity_of(decisive, decisive.measured)
+    return f"Do not move yet: {took} {_TIMES[decisive.field]} {name}, {limit}. See under Faults what clients saw."
+
+
+def nothing_tested(results: Results, candidate: str) -> str:
+    """Which fault the candidate could not get, and why; empty where it got one, or none was meant for it."""
+    own = [each for each in results.untested if each.candidate == candidate]
+    return "" if of(results, candidate) or not own else _first_missing(own)
+
+
+def _first_missing(missing: Sequence[Untested]) -> str:
+    """The first fault that was not had though it could happen, else the first at all, with its reason."""
+    first = min(missing, key=lambda each: not each.applies)
+    return f"{one_line(first.fault)} could not be had ({why(first)})"
 
 
 _STEPS = {

@@ -16,7 +16,7 @@ from reports.figures import (
     rate,
     share,
 )
-from reports.judged import SEVERITY, interval_of, limit_of, noise_of, place, quantity_of, spot
+from reports.judged import SEVERITY, interval_of, limit_of, noise_of, place, quantity_of, reason_of, spot
 from reports.rows import felt
 
 
@@ -74,7 +74,7 @@ def line(each: Criterion) -> CriterionLine:
         noise=noise_of(each),
         outcome=each.outcome,
         role=role,
-        reason="" if plain else one_line(each.reason),
+        reason="" if plain else reason_of(each),
     )
 
 

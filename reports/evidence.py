@@ -15,6 +15,7 @@ from reports.resilience import (
     NOT_TESTED,
     Situation,
     entry,
+    of_model,
     promise,
     said,
     shown,
@@ -208,13 +209,14 @@ _WRONG: Final = ("lost", "duplicated", "corrupted", "unexpected")
 _DOUBTFUL: Final = ("recovered", "indeterminate", "stale")
 _ANSWERS: Final[dict[str, Callable[[FaultCell], str]]] = {
     "outcome": _outcome,
+    "what the model did": of_model,
     "the settings promise": promise,
     "rounds": _rounds,
     "clients saw": _clients,
     "errors by kind": _errors,
     "connections made anew": lambda cell: "" if cell.modelled else count(cell.reconnects),
     "gone for": _gone,
-    "first ok after its end": _first_ok,
+    "first ok after mending began": _first_ok,
     "rows": _rows,
     " / ".join(_WRONG): _counts(_WRONG),
     " / ".join(_DOUBTFUL): _counts(_DOUBTFUL),

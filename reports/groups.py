@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bench.cell import Criterion, Verdict
 from bench.results import Candidate, Results
 from reports.figures import NOT_MEASURED, SYMBOLS, mathematical, one_line
-from reports.judged import SEVERITY, general_limit_of, place, told, worst
+from reports.judged import SEVERITY, general_limit_of, place, reason_of, told, worst
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _misses(missed: Sequence[Criterion]) -> list[Miss]:
             name=one_line(own[0].name),
             cells=_cells(own),
             told=told(own[0]),
-            reason=one_line(own[0].reason),
+            reason=reason_of(own[0]),
             outcome=outcome,
             gating=own[0].gating,
         )

@@ -19,6 +19,7 @@ USUAL_CONFIDENCE: Final = 0.9
 
 _RELATIVE: Final = ("reference", "baseline")
 _SHARES: Final = ("integrity", "success_rate", "first_attempt_rate", "availability")
+_UNMEASURED: Final = "it could not be measured: "
 _YES_OR_NO: Final = ("durable", "schema_current", "fault.kept")
 
 
@@ -118,14 +119,25 @@ def general_limit_of(criterion: Criterion) -> str:
 def why(criterion: Criterion) -> str:
     """What figures alone do not say about an outcome; empty where measured value and limit say it all."""
     if criterion.measured is None or criterion.limit is None or by_reference(criterion):
-        return one_line(criterion.reason)
+        return reason_of(criterion)
     if criterion.outcome != "inconclusive":
         return ""
     if criterion.interval is None:
-        return one_line(criterion.reason)
+        return reason_of(criterion)
     if criterion.rounds_needed is None:
         return "more rounds will not decide it"
     return f"about {criterion.rounds_needed} rounds in all would decide it"
+
+
+def reason_of(criterion: Criterion) -> str:
+    """The judge's reason; of a fault's cell that could not be judged so that it goes with the figure beside it."""
+    said = one_line(criterion.reason)
+    if not criterion.fault or criterion.outcome != "inconclusive":
+        return said
+    plain = said.removeprefix(_UNMEASURED)
+    if criterion.measured is None:
+        return plain
+    return f"{'rows are right' if criterion.field in INTEGRITY_FIELDS else 'it would do'}, but: {plain}"
 
 
 def told(criterion: Criterion) -> str:

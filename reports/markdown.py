@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from bench.fault_cell import FaultCell
 from bench.results import Capacity, Results
 from reports import capacity, regression, resilience, versus
 from reports.figures import NOT_MEASURED, one_line
@@ -131,7 +132,7 @@ def _faults(results: Results, screen: Screen) -> list[str]:
     bad = [each for each in results.faults if each.outcome != "kept"]
     told = [
         f"- {escape(resilience.entry(each).text)}: **{escape(each.candidate)}**, {escape(each.fault)}: "
-        f"{escape(each.reason) or 'no reason was recorded'}"
+        f"{escape(each.reason) or 'no reason was recorded'}{_of_model(each)}"
         for each in bad[:_MOST_MISSES]
     ]
     if len(bad) > _MOST_MISSES:
@@ -139,6 +140,10 @@ def _faults(results: Results, screen: Screen) -> list[str]:
     told += [f"- {_GAPS[gap.applies]}: {escape(gap.told)}" for gap in screen.gaps]
     parts = ["### What was broken, and what was left", _table(heads, rows), "\n".join(told), escape(resilience.LEGEND)]
     return [part for part in parts if part]
+
+
+def _of_model(cell: FaultCell) -> str:
+    return f" ({escape(said)})" if (said := resilience.of_model(cell)) else ""
 
 
 def _criteria_table(table: CriteriaTable) -> str:

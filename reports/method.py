@@ -53,8 +53,9 @@ _FAULTS: Final = (
     (
         "Outages",
         "Gone for: the longest time without an operation that ended ok, from the fault's beginning on, so the fault's "
-        "own length is part of it. First ok after: from the fault's end. Both are the worst of the rounds. Stale: a "
-        "read that began after the acknowledgement missed a row that a later one found; it is counted, and no loss.",
+        "own length is part of it. First ok after: from when its mending begins, so a restart is part of it. Both are "
+        "the worst of the rounds. Stale: a read that began after the acknowledgement missed a row that a later one "
+        "found; it is counted, and no loss.",
     ),
 )
 _MODEL: Final = "A model shows what a store's own syncs protect, not what a given disk or file system would do."

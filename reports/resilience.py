@@ -21,8 +21,8 @@ NOTHING_MAY_BE_LOST: Final = "nothing may be lost"
 LEGEND: Final = (
     "✓ kept: every acknowledged write is there, unchanged. ✗ LOST: so many are gone, and the settings allow this fault "
     "to take them. ✗ BROKEN: gone although nothing may be, changed, duplicated or added. ? unknown: it was not found "
-    f"out. {NOT_MEASURED}: can't happen to this store. The time runs from the fault's end to the first operation that "
-    "ended ok."
+    f"out. {NOT_MEASURED}: can't happen to this store. The time runs from when its mending begins to the first "
+    "operation that ended ok, a restart included."
 )
 """What the words and times of the matrix mean, in every format."""
 
@@ -195,6 +195,11 @@ def wrongs(found: Integrity) -> str:
         "invariants violated": sum(found.invariants.values()),
     }
     return ", ".join(f"{count(n)} {word}" for word, n in counted.items() if n)
+
+
+def of_model(cell: FaultCell) -> str:
+    """What the power cuts of a model did, in one sentence; empty of any other fault."""
+    return "; ".join(_once(one_line(event.what) for each in cell.seen for event in each.events if cell.modelled))
 
 
 def promise(cell: FaultCell) -> str:

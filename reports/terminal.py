@@ -8,9 +8,9 @@ from rich.console import Console
 
 from bench.cell import Verdict
 from bench.results import Results
-from reports import capacity, regression, versus
+from reports import aftermath, capacity, regression, versus
 from reports.columns import GAP, all_fits
-from reports.figures import one_line
+from reports.figures import NOT_MEASURED, one_line
 from reports.groups import Group, Miss, Tally, misses
 from reports.page import Entry, Page
 from reports.resilience import Matrix
@@ -35,8 +35,14 @@ _SHORT = {
 }
 """What a terminal has no room to spell out; the report does."""
 
-_UNTIMED = "kept: every acknowledged write is there; –: can't happen to this store."
-_TIMED = f"{_UNTIMED} The time: from the fault's end to the first ok."
+_LEGEND = {
+    "kept": "kept: every acknowledged write is there",
+    "LOST": "LOST: so many are gone, as settings allow",
+    "BROKEN": "BROKEN: gone though nothing may be, or changed",
+    "unknown": "unknown: not found out",
+    NOT_MEASURED: f"{NOT_MEASURED}: can't happen to this store",
+}
+_TIME = "The time: from when its mending begins to the first ok."
 
 
 def render(results: Results, console: Console) -> None:
@@ -49,7 +55,7 @@ def render(results: Results, console: Console) -> None:
     _headlines(page, screen.headlines)
     for table in screen.tables[-1:]:
         _criteria_table(page, table)
-    _faults(page, screen)
+    _faults(page, results, screen)
     for side in screen.sides:
         _side(page, side, alone=len(screen.sides) == 1, brief=bool(screen.tables))
     _capacities(page, results)
@@ -174,7 +180,7 @@ def _standing(each: Standing, *, decides: bool) -> Entry:
     return f"{each.text} {each.symbol}".rstrip(), each.note, style
 
 
-def _faults(page: Page, screen: Screen) -> None:
+def _faults(page: Page, results: Results, screen: Screen) -> None:
     """Fault by candidate: how each ended and, if there is room, how soon the first operation was ok."""
     if screen.faults is None:
         return
@@ -188,9 +194,18 @@ def _faults(page: Page, screen: Screen) -> None:
         page.grid(whole.entries(everyone))
     else:
         _print_grid(page, brief)
-    page.print(page.text(_TIMED if timed else _UNTIMED, "dim"), hang=2)
+    page.print(page.text(_legend(screen.faults, timed=timed), "dim"), hang=2)
+    for name, said in aftermath.modelled_losses(results)[:_MOST_GAPS]:
+        page.print(page.text(f"{name}: {said}.", "dim"), hang=2)
     for gap in [each for each in screen.gaps if each.applies][:_MOST_GAPS]:
         page.print(page.text(f"Not tested: {gap.told}.", "dim"), hang=2)
+
+
+def _legend(found: Matrix, *, timed: bool) -> str:
+    """What those words of the matrix mean that occur in it."""
+    words = {word for row in found.rows for each in row.entries for word in each.text.split()}
+    said = "; ".join(meaning for word, meaning in _LEGEND.items() if word in words)
+    return " ".join([*([f"{said}."] if said else []), *([_TIME] if timed else [])])
 
 
 def _in_line(page: Page, rows: list[list[Entry]]) -> bool:

@@ -5,14 +5,17 @@ Faults that are other sessions in the database are in `bench.faults.sessions`.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
+from urllib.parse import urlsplit
 
 from bench.faults.injection import Action, Crew
 from bench.faults.proxy import Impairment, Proxy
 from bench.faults.sessions import SESSION_ACTIONS
 from bench.faults.spec import NETWORK, SESSIONS, FaultSpec
 from bench.job import Job
+from bench.servers import ServerFailed
 from bench.servers.supervised import Supervised
 from bench.stand import Stand
 from bench.stand_sql import SqlStand
@@ -44,15 +47,26 @@ class _OfServer(Action):
     def __init__(self, server: Supervised, spec: FaultSpec) -> None:
         self._server, self._spec = server, spec
 
+    async def close(self) -> None:
+        """Whatever came of the fault, the candidate's next trial needs the server."""
+        with suppress(ServerFailed):
+            await asyncio.to_thread(self._server.thaw)
+            await asyncio.to_thread(self._server.start_again, self._spec.limit_s)
+
     async def _start_again(self) -> str:
         await asyncio.to_thread(self._server.start_again, self._spec.limit_s)
         return "started again"
+
+    def _need_it_alive(self) -> None:
+        if not self._server.alive:
+            raise ServerFailed(f"{self._server.label} had ended before")
 
 
 class KilledServer(_OfServer):
     """SIGKILL to all processes of a server; then it is started again on its data."""
 
     async def begin(self) -> str:
+        self._need_it_alive()
         await asyncio.to_thread(self._server.kill)
         return "killed"
 
@@ -64,6 +78,7 @@ class StoppedServer(_OfServer):
     """A server stopped as its admin does, then started again."""
 
     async def begin(self) -> str:
+        self._need_it_alive()
         await asyncio.to_thread(self._server.halt)
         return "stopped"
 
@@ -86,6 +101,8 @@ class FrozenServer(_OfServer):
 class FullDisk(Action):
     """A server's disk filled to its last byte, and emptied; a server that gave up meanwhile is started again."""
 
+    builds_up = True
+
     def __init__(self, server: Supervised) -> None:
         self._server = server
 
@@ -95,10 +112,9 @@ class FullDisk(Action):
 
     async def end(self) -> str:
         await asyncio.to_thread(self._server.free)
-        if self._server.alive:
-            return "given back"
-        await asyncio.to_thread(self._server.start_again)
-        return "given back; the server had given up, and was started again"
+        gave_up = not self._server.alive
+        await asyncio.to_thread(self._server.start_again)  # does nothing to one that runs
+        return "given back; the server had given up, and was started again" if gave_up else "given back"
 
 
 class _TwoLoads(Action):
@@ -176,9 +192,10 @@ class Network(Action):
 
     async def prepare(self, job: Job, crew: Crew) -> Job:
         if job.site is not None:
-            host, _, port = job.site.url.removeprefix("http://").partition(":")
-            self._proxy = await Proxy.start(host, int(port))
-            return replace(job, site=replace(job.site, url=f"http://127.0.0.1:{self._proxy.port}"))
+            there = urlsplit(job.site.url)
+            self._proxy = await Proxy.start(there.hostname or "", there.port or 80)
+            here = there._replace(netloc=f"127.0.0.1:{self._proxy.port}").geturl()
+            return replace(job, site=replace(job.site, url=here))
         assert job.url is not None
         self._proxy = await Proxy.start(job.url.host, job.url.port)
         return replace(job, url=replace(job.url, host="127.0.0.1", port=self._proxy.port))

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from bench import loader
 from bench.faults.spec import FaultSpec
@@ -37,7 +37,14 @@ class Crew(Protocol):
 
 
 class Action:
-    """What one kind of fault does; `begin` and `end` are called once each, on the loop of the run."""
+    """What one kind of fault does; `begin` and `end` are called once each, on the loop of the run.
+
+    With ``builds_up`` it is in force when `begin` returns, otherwise from the call on. ``met`` counts what its own
+    sessions met, where it has any that may meet something.
+    """
+
+    builds_up: ClassVar[bool] = False
+    met: int = 0
 
     async def prepare(self, job: Job, crew: Crew) -> Job:  # noqa: ARG002 (most need no crew)
         """Before the load starts; the job as the load shall have it."""
@@ -63,6 +70,7 @@ class Told:
     begin_ns: int | None = None
     end_ns: int | None = None
     events: list[tuple[int, str]] = field(default_factory=list)
+    met: int = 0
     problem: str | None = None
 
 
@@ -87,6 +95,7 @@ class Injection:
         self._stack = AsyncExitStack()
         self._job: Job | None = None
         self._conductor: asyncio.Task[None] | None = None
+        self._mended_ns: int | None = None
         self._frames: asyncio.Queue[dict[str, object] | None] = asyncio.Queue()  # None: something has ended
         self._parts: list[_Part] = []
         self._ok = 0
@@ -131,7 +140,7 @@ class Injection:
         """Nobody keeps the fault's time any longer."""
         if self._conductor is not None:
             self._conductor.cancel()
-            with suppress(asyncio.CancelledError):
+            with suppress(asyncio.CancelledError, Exception):  # the action's own end must come all the same
                 await self._conductor
 
     # The fault's time
@@ -139,25 +148,42 @@ class Injection:
     async def _conduct(self) -> None:
         spec, told = self._spec, self.told
         try:
-            await self._due.wait()
-            if spec.after is None:
-                await asyncio.sleep(spec.at_s)
+            if not await self._is_due():
+                return
             async with asyncio.timeout(spec.limit_s):
                 told.begin_ns = perf_counter_ns()
-                self._note(await self._action.begin())
+                said = await self._action.begin()
+                if self._action.builds_up:
+                    told.begin_ns = perf_counter_ns()
+                self._note(said)
                 await asyncio.sleep(spec.for_s)
                 if not spec.comes_back:
                     await asyncio.Event().wait()  # until the limit
-                said = await self._action.end()
-                told.end_ns = perf_counter_ns()
-                self._note(said)
+                told.end_ns = perf_counter_ns()  # a server's start counts as time without it
+                self._note(await self._action.end())
+                self._mended_ns = perf_counter_ns()
                 await self._works.wait()
                 await asyncio.sleep(spec.tail_s)
         except TimeoutError:
             self._trouble(f"it was not over within {spec.limit_s:g} s")
         except Exception as error:
             self._trouble(f"{type(error).__name__}: {one_line(error)}")
+        finally:
+            told.met = self._action.met
         await self._end_load()
+
+    async def _is_due(self) -> bool:
+        """Wait until the fault may begin; false if that never comes."""
+        try:
+            async with asyncio.timeout(self._spec.limit_s):
+                await self._due.wait()
+        except TimeoutError:
+            self._trouble(f"it was not due within {self._spec.limit_s:g} s")
+            await self._end_load()
+            return False
+        if self._spec.after is None:
+            await asyncio.sleep(self._spec.at_s)
+        return True
 
     def _note(self, what: str) -> None:
         self.told.events.append((perf_counter_ns(), what))
@@ -220,7 +246,7 @@ class Injection:
         if self._spec.after is not None and self._ok >= self._spec.after:
             self._due.set()
         ended = part.epoch_ns + int(str(frame.get("t_ns", 0))) - round(TICK_S * 1e9)
-        if self.told.end_ns is not None and ended > self.told.end_ns:
+        if self._mended_ns is not None and ended > self._mended_ns:
             self._works.set()
 
     def _ending(self) -> dict[str, object]:

@@ -19,17 +19,28 @@ def untested(name: str, spec: FaultSpec, stand: Stand, driver: Driver) -> Untest
     if isinstance(stand, SqlStand) and not at_mlflow and (reason := stand.store.why_not(spec.kind, spec.target)):
         applies = spec.kind in ("read_only", "power")  # it could be had elsewhere
         return Untested(candidate=stand.name, fault=name, applies=applies, reason=reason)
-    reason = _unreachable(spec, stand)
+    reason = _unreachable(spec, stand, driver)
     return None if reason is None else Untested(candidate=stand.name, fault=name, applies=True, reason=reason)
 
 
-def _unreachable(spec: FaultSpec, stand: Stand) -> str | None:
-    if spec.kind in NETWORK or spec.target == "load":
+def _unproxied(stand: Stand, driver: Driver) -> str | None:
+    """Why there can be no proxy in front of a server: its certificate is not for our address."""
+    if driver == "http":
+        secured = stand.site is not None and stand.site.url.startswith("https:")
+    else:
+        secured = stand.url is not None and bool(dict(stand.url.options).get("sslmode"))
+    return "not tested: its connections are secured by TLS, and a proxy has another address" if secured else None
+
+
+def _unreachable(spec: FaultSpec, stand: Stand, driver: Driver) -> str | None:
+    if spec.kind in NETWORK:
+        return _unproxied(stand, driver)
+    if spec.target == "load":
         return None
     if spec.target == "tracking":
         if stand.server is None:
             return "the tracking server is yours: nothing is done to it"
-        return stand.server.faultable
+        return stand.server.untouchable
     if not isinstance(stand, SqlStand):
         return "only its tracking server was given"
     if stand.theirs:
@@ -40,4 +51,4 @@ def _unreachable(spec: FaultSpec, stand: Stand) -> str | None:
         return None
     if spec.kind == "disk_full":
         return servers.small_disks()
-    return stand.database.faultable if spec.kind in ("kill", "stop", "freeze") else None
+    return stand.database.untouchable if spec.kind in ("kill", "stop", "freeze") else None

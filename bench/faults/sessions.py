@@ -56,6 +56,8 @@ class EndedSessions(_BySessions):
 class HeldRows(_BySessions):
     """Another session holds what the load wants to write to."""
 
+    builds_up = True  # it may have to wait itself
+
     async def begin(self) -> str:
         await self._store.hold(self._sessions[0], self._runs)
         return "locked"
@@ -74,7 +76,7 @@ class Deadlocks(_BySessions):
         super().__init__(stand)
         self._tasks: list[asyncio.Task[None]] = []
         self._over = asyncio.Event()
-        self._met: Counter[str] = Counter()
+        self._victims: Counter[str] = Counter()
         self._made = 0
 
     async def begin(self) -> str:
@@ -84,7 +86,7 @@ class Deadlocks(_BySessions):
     async def end(self) -> str:
         self._over.set()
         await asyncio.gather(*self._tasks)
-        said = ", ".join(f"{n} x {label}" for label, n in self._met.items()) or "none of them was a victim"
+        said = ", ".join(f"{n} x {label}" for label, n in self._victims.items()) or "none of them was a victim"
         return f"they end after {self._made} transactions ({said})"
 
     async def close(self) -> None:
@@ -101,7 +103,8 @@ class Deadlocks(_BySessions):
                 await self._store.collide(session, self._runs)
             except Exception as error:
                 kind = self._store.classify(error)
-                self._met[kind.label] += 1
+                self._victims[kind.label] += 1
+                self.met += 1
                 if not kind.is_lock:
                     raise
                 await session.rollback()
@@ -109,6 +112,8 @@ class Deadlocks(_BySessions):
 
 class TakenConnections(_BySessions):
     """All of a server's connections taken by others, from another database; the load's own are ended meanwhile."""
+
+    builds_up = True
 
     def __init__(self, stand: SqlStand) -> None:
         super().__init__(stand)
@@ -168,6 +173,8 @@ class TakenConnections(_BySessions):
 class RefusedWrites(_BySessions):
     """The server is made read-only, and writable again, whatever happens in between."""
 
+    builds_up = True
+
     _on = False
 
     async def begin(self) -> str:
@@ -181,9 +188,12 @@ class RefusedWrites(_BySessions):
         return "writable"
 
     async def close(self) -> None:
-        if self._on:
-            await self._store.set_read_only(self._sessions[0], False)
-        await super().close()
+        try:
+            if self._on:
+                self._sessions.append(await self._store.connect())  # the first may have been cut off in its middle
+                await self._store.set_read_only(self._sessions[-1], False)
+        finally:
+            await super().close()
 
 
 SESSION_ACTIONS: Final[dict[Kind, Callable[[SqlStand], Action]]] = {

@@ -12,7 +12,7 @@ from bench import samples
 from bench.cell import Integrity
 from bench.checking import check
 from bench.driving import Driven, LoadFailed, compact, drive
-from bench.fault_cell import Event, FaultSeen
+from bench.fault_cell import STRUCTURE, Event, FaultSeen
 from bench.faults.actions import make, says
 from bench.faults.injection import Injection, Told
 from bench.faults.power import lose_power
@@ -21,13 +21,13 @@ from bench.integrity.witness import Witness
 from bench.job import Job
 from bench.judge import faults as judge
 from bench.judge.trials import figures
+from bench.outcome import ErrorKind
 from bench.servers import places
 from bench.stand import Stand, one_line
 from bench.stand_sql import SqlStand
 from bench.stores import schema
 
 _LOOK_AGAIN_S = 0.1
-STRUCTURE = "the store's own check of its structure"
 
 
 def blank(name: str, spec: FaultSpec) -> FaultSeen:
@@ -55,6 +55,8 @@ async def measure(name: str, spec: FaultSpec, stand: Stand, job: Job) -> dict[st
     if load is not None:
         taken = samples.load(folder / "samples.parquet")
         fields |= figures(taken, load.window, job.workload, load.retried, job.arrivals, as_given=True)
+        if spec.kind == "disk_full" and job.url is not None and job.url.path is not None:
+            seen = seen.model_copy(update={"begin_s": _first_refusal(taken, seen.begin_s)})
         seen = seen.model_copy(
             update=judge.seen(taken, job.workload, seen.begin_s, seen.end_s, load.window.end_ns / 1e9)
         )
@@ -67,8 +69,15 @@ async def measure(name: str, spec: FaultSpec, stand: Stand, job: Job) -> dict[st
     found = await check(stand, job, doubtful=True)
     if isinstance(stand, SqlStand):
         found["integrity"], examined = await _examined(stand, found["integrity"], witness)
-        fields["fault"] = seen.model_copy(update={"examined": examined})
+        looks = 0 if witness is None else witness.looks
+        fields["fault"] = seen.model_copy(update={"examined": examined, "looks": looks})
     return {**fields, **found}
+
+
+def _first_refusal(taken: samples.Samples, begin_s: float | None) -> float | None:
+    """When a file that may grow no more was felt, which may be before we say that it is full."""
+    refused = taken.end_ns[taken.error == ErrorKind.DISK_FULL]
+    return begin_s if begin_s is None or not len(refused) else min(begin_s, int(refused.min()) / 1e9)
 
 
 async def recovered(stand: Stand, within_s: float) -> None:
@@ -120,6 +129,7 @@ def _seen(seen: FaultSeen, told: Told, load: Driven | None) -> FaultSeen:
             "end_s": at(told.end_ns),
             "events": events,
             "reconnects": 0 if load is None else load.reconnects,
+            "met": told.met,
         }
     )
 
@@ -131,12 +141,16 @@ async def _examined(stand: SqlStand, found: Integrity, witness: Witness | None) 
     unchecked.
     """
     try:
-        look = await stand.store.examine(stand.session)
         stale = 0 if witness is None else await witness.stale(stand.session)
+        if stand.theirs:  # what is wrong in it may be so for years, and a check reads all of it
+            return found.model_copy(update={"stale": stale}), "not made: the database is yours"
+        look = await stand.store.examine(stand.session)
     except Exception as error:
         with suppress(Exception):
             await stand.renew()
         said = f"the store's own check broke down: {type(error).__name__}: {one_line(error)}"
+        if found.broken:
+            return found, said  # what is known to be damaged stays so
         return found.model_copy(update={"checked": False, "reason": said}), said
     if look.problems is None:
         return found.model_copy(update={"stale": stale}), look.what

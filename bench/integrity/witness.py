@@ -18,6 +18,7 @@ from bench.outcome import Outcome
 from bench.stores.base import Session
 
 _EVERY_S = 0.1
+_PATIENCE_S = 5.0
 _COUNT = "SELECT COUNT(*) FROM metrics WHERE run_uuid = ? AND {key} = ? AND step = ?"
 Place = tuple[str, str, int]  # run, key, step
 
@@ -41,8 +42,9 @@ class Witness:
         turn = 0
         while self.job.workload.kind == "log_metric" and not self.over.is_set():
             try:
-                session = session or await self.connect()
-                await self._look(session, turn % self.job.writers)
+                async with asyncio.timeout(_PATIENCE_S):  # a frozen server answers nobody
+                    session = session or await self.connect()
+                    await self._look(session, turn % self.job.writers)
             except Exception:
                 if session is not None:
                     with suppress(Exception):

@@ -13,14 +13,18 @@ from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 from bench.cell import Integrity
-from bench.fault_cell import FaultCell, FaultOutcome, FaultSeen
+from bench.fault_cell import STRUCTURE, FaultCell, FaultOutcome, FaultSeen
 from bench.faults.spec import FaultSpec
+from bench.judge import effect
 from bench.results import Candidate
 
 ALLOWED: Final = "as its settings allow"
+UNCHECKED: Final = " (the amount was not checked)"
 AGAINST: Final = "against what its settings promise"
 _RANK: Final[dict[FaultOutcome, int]] = {"kept": 0, "unknown": 1, "lost": 2, "broken": 3}
 _FULL = 2  # PRAGMA synchronous
+_SESSION: Final = "session "  # as a candidate's settings name those of each session
+_HARMLESS: Final = ("session busy_timeout",)
 
 
 def touched(fault: FaultSpec, candidate: Candidate, driver: str) -> Literal["crash", "power"] | None:
@@ -50,8 +54,13 @@ def _only_entries(candidate: Candidate) -> bool:
 
 
 def known(fault: FaultSpec, candidate: Candidate, driver: str) -> bool:
-    """Whether it is known what `may_lose` says: of a store behind a tracking server of the user's no settings are."""
-    return touched(fault, candidate, driver) is None or candidate.durable is not None
+    """Whether it is known what `may_lose` says: of a store behind a tracking server of the user's no settings are.
+
+    Nor those of MLflow's own sessions, where settings of the session are under test: they are in ours alone.
+    """
+    ours = any(name.startswith(_SESSION) and name not in _HARMLESS for name in candidate.settings)
+    elsewhere = driver == "http" and ours
+    return touched(fault, candidate, driver) is None or (candidate.durable is not None and not elsewhere)
 
 
 class Round(NamedTuple):
@@ -76,6 +85,7 @@ def outcome(rounds: Sequence[Round], may_lose: str | None, known: bool = True) -
         return worst, f"{_why_unknown(alike[0])}{where and f',{where}'}"
     if worst == "kept":
         said = _all_there(alike) if may_lose is None else f"nothing was lost this time; its settings allow: {may_lose}"
+        said += _unexamined(rounds)
     else:
         said = f"{_damage(alike)}{where}{_against(alike, worst, may_lose, known)}"
     return worst, f"{said}{_besides(rounds)}"
@@ -99,20 +109,22 @@ def _why_unknown(one: Round) -> str | None:
         return f"integrity is unknown: {unread[0].reason or 'the stored rows were not read back'}"
     if one.seen.begin_s is None:
         return "the fault never began"
-    if not one.doors[0].acknowledged:
-        return "no write was acknowledged, so there was nothing to keep"
     if one.seen.modelled:
-        return None  # no load goes on after it
+        return None if one.doors[0].acknowledged else "no write was acknowledged, so there was nothing to keep"
+    if not effect.before(one.seen):
+        return "no write was acknowledged before it began, so there was nothing to keep"
     if one.seen.end_s is None:
         return "what was broken never came back"
-    return None if one.seen.first_ok_s is not None else "no operation ended ok after it"
+    if one.seen.first_ok_s is None:
+        return "no operation ended ok after it"
+    return effect.unmet(one.seen)
 
 
 def _damage(rounds: Sequence[Round]) -> str:
     """What was found wrong, each round's rows as its worse door has them."""
     own = _counts([max(one.doors, key=lambda door: door.wrong if door.broken else 0) for one in rounds])
     prefill = _counts([one.prefill for one in rounds if one.prefill is not None])
-    found = [*own, *(f"of the prefill {words}" for words in prefill)]
+    found = [*own, *(f"of the prefill, read after all faults, {words}" for words in prefill)]
     return ", ".join(found)
 
 
@@ -138,7 +150,7 @@ def _against(rounds: Sequence[Round], worst: FaultOutcome, may_lose: str | None,
     if may_lose is None:
         return f", {AGAINST}"
     if worst == "lost" or "corrupt" in may_lose.lower():
-        return f", {ALLOWED}: {may_lose}"
+        return f", {ALLOWED}: {may_lose}{UNCHECKED}"
     return f", {AGAINST}; they allow: {may_lose}"
 
 
@@ -158,6 +170,12 @@ def _besides(rounds: Sequence[Round]) -> str:
     return "".join(f"; {count:,} {words[name]}" for name, count in counts.items() if count)
 
 
+def _unexamined(rounds: Sequence[Round]) -> str:
+    """Where the store's own check could not be made, that part of it was not looked at."""
+    by_sql = [one.doors[0] for one in rounds if one.doors[0].door == "sql" and not one.seen.modelled]
+    return "; its structure was not checked" if any(STRUCTURE not in one.invariants for one in by_sql) else ""
+
+
 def crash_notes(cells: Sequence[FaultCell]) -> list[str]:
     """Which crashes and power losses these cells stand for, in words; without any, that there were none."""
     begun = [cell for cell in cells if any(one.begin_s is not None for one in cell.seen)]
@@ -173,10 +191,12 @@ def crash_notes(cells: Sequence[FaultCell]) -> list[str]:
         f"Process crashes were tested by kill -9, which leaves the operating system's cache as it was: {crashes}."
         if killed
         else "Process crashes were not tested in this run.",
+        *(["No database server's own crash was among them."] if killed and _SERVER not in killed else []),
         f"Power losses were tested in a model of the disk under SQLite, and on no server: {', '.join(cut)}."
         if cut
         else "Power losses were not tested in this run.",
     ]
 
 
-_WHO: Final = {"database": "database server", "tracking": "MLflow server", "load": "writers' process"}
+_SERVER: Final = "database server"
+_WHO: Final = {"database": _SERVER, "tracking": "MLflow server", "load": "writers' process"}

@@ -111,6 +111,7 @@ def cell_of(
         errors=dict(sum((Counter(one.errors) for one in records), Counter())),
         lock_errors=sum(one.lock_errors for one in records),
         reconnects=sum(one.reconnects for one in told),
+        looks=sum(one.looks for one in told),
         integrity=sum_integrity([one.integrity for one in records]),
         integrity_rest=sum_of_some([one.integrity_rest for one in records]),
         integrity_prefill=sum_of_some([one.integrity_prefill for one in records]),

@@ -111,7 +111,8 @@ def _of_fault(field: str, cell: FaultCell) -> float | None:
         return None if cell.outcome == "unknown" else float(cell.outcome == "kept")
     if field == STALE:
         by_sql = [door for door in cell.doors if door.door == "sql"]
-        return _integrity(field, cell) if by_sql else None
+        found = _integrity(field, cell) if by_sql else None
+        return found if found or cell.looks else None  # nobody looked
     if field == f"{FAULT}unknown":
         return float(cell.ops_unknown) if cell.ops_ok + cell.ops_failed + cell.ops_unknown else None
     number: float | None = getattr(cell, field.removeprefix(FAULT))
@@ -225,7 +226,7 @@ def _why_not_of_fault(field: str, cell: FaultCell) -> str:
     if field in INTEGRITY_FIELDS:
         return _unread(cell)
     if field == STALE:
-        return "stale reads are looked for by SQL, and its rows were read over REST only"
+        return "nobody could look for stale reads while the load ran"
     if field == f"{FAULT}first_ok_s":
         return "no operation ended ok after it"
     return "not measured" if of_faults(field) else "only a cell without a fault has it"

@@ -88,7 +88,7 @@ def launch_of(kind: Kind, folder: Path, overrides: Mapping[str, str], password: 
         stop_seconds=45.0,
         death_signal=signal.SIGTERM,  # the client then stops the containers
         as_server_user=False,
-        unfaultable="the server is in a container, where we reach its client's process only",
+        untouchable="the server is in a container, where we reach its client's process only",
     )
 
 

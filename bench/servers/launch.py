@@ -97,7 +97,7 @@ class Launch:
     death_signal: signal.Signals = signal.SIGKILL
     as_server_user: bool = True  # as root: become an unprivileged user first
     disk_mb: int | None = None  # the folder is a disk of its own, of that many MiB
-    unfaultable: str | None = None  # why its processes must not be stopped or frozen, if so
+    untouchable: str | None = None  # why its processes must not be stopped or frozen, if so
 
     def plan(self, folder: Path, owner: tuple[int, int] | None) -> dict[str, object]:
         """The plan as the supervisor reads it."""

@@ -95,11 +95,11 @@ class Supervised(ABC):
         return self._supervisor.pid
 
     @property
-    def faultable(self) -> str | None:
+    def untouchable(self) -> str | None:
         """None, or why its processes can't be had to `halt`, `freeze` and `thaw` them, in words."""
-        if self._launch.unfaultable is None and not family.can_be_found():
+        if self._launch.untouchable is None and not family.can_be_found():
             return "this system does not show a server's processes"
-        return self._launch.unfaultable
+        return self._launch.untouchable
 
     @property
     def small_disk(self) -> bool:
@@ -115,10 +115,10 @@ class Supervised(ABC):
     def halt(self) -> None:
         """Have the server end as its administrator does, and wait until it is gone; its data stay for `start_again`.
 
-        It is killed if it takes longer than its source allows. Raises ServerFailed where it isn't `faultable`.
+        It is killed if it takes longer than its source allows. Raises ServerFailed where it is `untouchable`.
         """
         with self._lock:
-            self._be_faultable()
+            self._refuse_if_untouchable()
             if self.alive:
                 limit = self._launch.stop_seconds + 2 * supervise.KILLED_CHILDREN_SECONDS
                 self._order("halt", "exited", limit)
@@ -127,10 +127,10 @@ class Supervised(ABC):
         """Stop all of its processes where they are (SIGSTOP); returns when none runs.
 
         They go on with `thaw`, and when their owner or their supervisor is gone, however it ended: to end themselves.
-        Raises ServerFailed if the server isn't `faultable`, or does not run.
+        Raises ServerFailed if the server is `untouchable`, or does not run.
         """
         with self._lock:
-            self._be_faultable()
+            self._refuse_if_untouchable()
             if not self.alive:
                 raise ServerFailed(f"{self.label} does not run: it can't be frozen")
             self._order("freeze", "frozen", 10)
@@ -232,9 +232,9 @@ class Supervised(ABC):
                 raise ServerFailed(f"{self.label} is being stopped")
         raise ServerFailed(f"{self.label} started but {self.ready_means} for {seconds:.0f} s")
 
-    def _be_faultable(self) -> None:
-        if self.faultable is not None:
-            raise ServerFailed(f"{self.label}: {self.faultable}")
+    def _refuse_if_untouchable(self) -> None:
+        if self.untouchable is not None:
+            raise ServerFailed(f"{self.label}: {self.untouchable}")
 
     def _order(self, order: str, answer: str, seconds: float) -> dict[str, Any]:
         """Give an order and wait for its answer; that the server ended meanwhile is noted, and no answer."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequen
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Final, Literal, Protocol
 
 from bench.faults.spec import Kind, Target
 from bench.outcome import ErrorKind
@@ -173,6 +173,14 @@ class Durability:
     def ok(self) -> bool:
         """Whether an acknowledged commit survives both."""
         return self.crash is None and self.power is None
+
+
+TORN: Final = "torn pages: the store may be corrupt"  # `bench.judge.claims` looks for the last word
+
+
+def promise(crash: Sequence[str], power: Sequence[str], claims: Sequence[str], durable: str) -> Durability:
+    """All that may be lost, joined; ``durable`` is the claim where nothing may be."""
+    return Durability("; ".join(crash) or None, "; ".join(power) or None, "; ".join(claims) or durable)
 
 
 @dataclass(frozen=True)

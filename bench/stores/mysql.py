@@ -11,9 +11,10 @@ from bench import codes
 from bench.errors import BadInput
 from bench.faults.spec import Kind, Target
 from bench.outcome import ErrorKind
-from bench.stores.base import Counters, Dialect, Durability, Examination, Row, Session, Store
+from bench.stores.base import TORN, Counters, Dialect, Durability, Examination, Row, Session, Store, promise
 
 _ROWS_A_STATEMENT = 1000
+_LOGIN_S = 20
 _NO_SUCH_THREAD = 1094
 _NO_SYNC = ("nosync", "littlesync")
 
@@ -104,16 +105,17 @@ class MysqlStore(Store):
     async def connect(self, options: dict[str, str] | None = None) -> MysqlSession:
         """Log in; ``options`` become settings of the session."""
         url = self.url
-        connection = await aiomysql.connect(
-            host=url.host,
-            port=url.port,
-            user=url.user,
-            password=url.password,
-            db=url.database or None,
-            charset=dict(url.options).get("charset", "utf8mb4"),
-            autocommit=False,
-            connect_timeout=20,
-        )
+        async with asyncio.timeout(_LOGIN_S):  # aiomysql's own limit ends before the handshake
+            connection = await aiomysql.connect(
+                host=url.host,
+                port=url.port,
+                user=url.user,
+                password=url.password,
+                db=url.database or None,
+                charset=dict(url.options).get("charset", "utf8mb4"),
+                autocommit=False,
+                connect_timeout=_LOGIN_S,
+            )
         session = MysqlSession(connection)
         for name, value in (options or {}).items():
             await session.execute(f"SET SESSION {name} = {value}")
@@ -150,27 +152,34 @@ class MysqlStore(Store):
         return {row[0]: str(row[1]) for row in rows}
 
     def durability(self, settings: dict[str, str]) -> Durability:
+        """As `Store` says; without the doublewrite buffer, a page half written is torn when mysqld itself ends."""
         flush = settings["innodb_flush_log_at_trx_commit"]
+        method, doublewrite = settings.get("innodb_flush_method", ""), settings["innodb_doublewrite"]
         tail = f"about {settings['innodb_flush_log_at_timeout']} s"
-        commits = f"{tail} of commits"
+        crash, power, claims = list[str](), list[str](), list[str]()
         if flush == "0":
-            claim = f"innodb_flush_log_at_trx_commit=0: a crash of the server may lose {tail}"
-            return Durability(commits, commits, claim)
+            crash.append(f"{tail} of commits")
+            power.append(f"{tail} of commits")
+            claims.append(f"innodb_flush_log_at_trx_commit=0: a crash of the server may lose {tail}")
         if flush == "2":
-            claim = f"innodb_flush_log_at_trx_commit=2: a crash of the machine may lose {tail}"
-            return Durability(None, commits, claim)
-        if settings.get("innodb_flush_method", "").lower() in _NO_SYNC:
-            claim = (
-                f"innodb_flush_method={settings['innodb_flush_method']}: a crash of the machine may corrupt the store"
-            )
-            return Durability(None, "the whole store: it may be corrupt", claim)
-        if settings["innodb_doublewrite"] not in ("ON", "1", "DETECT_AND_RECOVER"):
-            claim = f"innodb_doublewrite={settings['innodb_doublewrite']}: a power loss may tear pages"
-            return Durability(None, "torn pages", claim)
+            power.append(f"{tail} of commits")
+            claims.append(f"innodb_flush_log_at_trx_commit=2: a crash of the machine may lose {tail}")
+        if method.lower() in _NO_SYNC:
+            power.append("the whole store: it may be corrupt")
+            claims.append(f"innodb_flush_method={method}: a crash of the machine may corrupt the store")
+        if doublewrite.lower() == "fast":  # MariaDB's: as ON, but its data files are never synced
+            power.append("the whole store: it may be corrupt")
+            claims.append(f"innodb_doublewrite={doublewrite}: a crash of the machine may corrupt the store")
+        elif doublewrite not in ("ON", "1", "DETECT_AND_RECOVER"):
+            crash.append(TORN)
+            power.append(TORN)
+            claims.append(f"innodb_doublewrite={doublewrite}: a crash of the server or a power loss may tear pages")
         if settings.get("log_bin") in ("ON", "1") and settings.get("sync_binlog") != "1":
-            claim = "sync_binlog is not 1: a crash of the machine may lose the binary log's tail"
-            return Durability(None, "commits in the binary log's tail", claim)
-        return Durability(None, None, "the redo log is flushed at each commit: an acknowledged commit is on disk")
+            power.append("commits in the binary log's tail")
+            claims.append("sync_binlog is not 1: a crash of the machine may lose the binary log's tail")
+        return promise(
+            crash, power, claims, "the redo log is flushed at each commit: an acknowledged commit is on disk"
+        )
 
     async def counters(self, session: Session) -> Counters:
         rows = await session.fetch(

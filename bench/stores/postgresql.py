@@ -9,7 +9,18 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from bench import codes
 from bench.outcome import ErrorKind
-from bench.stores.base import Counters, Dialect, Durability, Examination, Row, Session, Store, rolled_back
+from bench.stores.base import (
+    TORN,
+    Counters,
+    Dialect,
+    Durability,
+    Examination,
+    Row,
+    Session,
+    Store,
+    promise,
+    rolled_back,
+)
 
 DIALECT = Dialect(
     placeholder="$",
@@ -144,16 +155,18 @@ class PostgresqlStore(Store):
 
     def durability(self, settings: dict[str, str]) -> Durability:
         """As `Store` says; every other value of ``synchronous_commit`` waits for the disk of this one node."""
-        unsynced = settings["synchronous_commit"] == "off"
-        crash = f"up to {_three_times(settings['wal_writer_delay'])} of commits" if unsynced else None
+        crash, power, claims = list[str](), list[str](), list[str]()
         if settings["fsync"] != "on":
-            return Durability(crash, "the whole cluster", "fsync=off: an OS crash may destroy the whole cluster")
+            power.append("the whole cluster: it may be corrupt")
+            claims.append("fsync=off: an OS crash may destroy the whole cluster")
         if settings["full_page_writes"] != "on":
-            return Durability(crash, "torn pages", "full_page_writes=off: a power loss may tear pages")
-        if unsynced:
-            claim = "synchronous_commit=off: a crash may lose up to 3 x wal_writer_delay of commits"
-            return Durability(crash, crash, claim)
-        return Durability(None, None, "fsync and synchronous_commit on: an acknowledged commit is on disk")
+            power.append(TORN)
+            claims.append("full_page_writes=off: a power loss may tear pages")
+        if settings["synchronous_commit"] == "off":
+            crash.append(f"up to {_three_times(settings['wal_writer_delay'])} of commits")
+            power += crash
+            claims.append("synchronous_commit=off: a crash may lose up to 3 x wal_writer_delay of commits")
+        return promise(crash, power, claims, "fsync and synchronous_commit on: an acknowledged commit is on disk")
 
     async def counters(self, session: Session) -> Counters:
         rows = await session.fetch(

@@ -152,8 +152,12 @@ class SqliteStore(Store):
         return {name: str((await session.fetch(f"PRAGMA {name}"))[0][0]) for name in names}
 
     def durability(self, settings: dict[str, str]) -> Durability:
-        """As `Store` says; ``truncate`` and ``persist`` sync the journal's end where ``delete`` needs EXTRA."""
+        """As `Store` says; ``truncate`` and ``persist`` sync the journal's end where ``delete`` needs EXTRA.
+
+        With ``locking_mode`` exclusive a commit zeroes the journal's header and syncs that, instead of deleting it.
+        """
         journal, synchronous = settings["journal_mode"].lower(), int(settings["synchronous"])
+        exclusive = settings.get("locking_mode", "").lower() == "exclusive"
         as_set, corrupt = f"journal {journal}, synchronous {synchronous}", "the whole file: it may be corrupt"
         if journal in ("off", "memory"):
             return Durability(corrupt, corrupt, f"{as_set}: a crash may corrupt the file")
@@ -164,6 +168,10 @@ class SqliteStore(Store):
         if synchronous < 2:
             claim = f"journal {journal} without full sync: a power loss may corrupt the file"
             return Durability(None, corrupt, claim)
+        if synchronous < 3 and journal == "delete" and exclusive:
+            return Durability(
+                None, None, f"{as_set}, locking exclusive: the journal is not deleted, commits are synced"
+            )
         if synchronous < 3 and journal == "delete":
             claim = (
                 "rollback journal with synchronous FULL: commits are synced; the journal's deletion is not "

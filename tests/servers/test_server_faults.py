@@ -31,14 +31,15 @@ LIMIT_S = 20.0  # for what takes a second, and took for ever if it went wrong
 
 
 @contextmanager
-def session(server: RunningServer, **more: Any) -> Iterator[Any]:
+def session(server: RunningServer, within_s: int = 100) -> Iterator[Any]:
     """A connection that commits each statement, to a database of our own."""
-    at = {"host": server.host, "port": server.port, "user": server.user, "password": server.password, **more}
+    at: dict[str, Any] = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
+    at["connect_timeout"] = within_s
     if server.kind in ("postgresql", "timescaledb"):
         connection = psycopg2.connect(dbname="faults", **at)
         connection.autocommit = True
-    else:
-        connection = pymysql.connect(database="faults", autocommit=True, **at)
+    else:  # what it calls connecting ends before the server has said a word
+        connection = pymysql.connect(database="faults", autocommit=True, read_timeout=within_s, **at)
     with closing(connection):
         yield connection
 
@@ -128,7 +129,7 @@ def test_frozen_it_answers_nobody_and_thawed_it_goes_on(kind: servers.Kind):
         with session(server) as open_before:
             server.freeze()
             assert {psutil.Process(pid).status() for pid in descendants(server)} <= {"stopped", "sleeping", "zombie"}
-            with pytest.raises(DRIVERS), session(server, connect_timeout=1):
+            with pytest.raises(DRIVERS), session(server, within_s=1):
                 pass
             asked = pool.submit(carry_out, open_before, "SELECT 1")
             with pytest.raises(NotYet):
@@ -219,6 +220,9 @@ def test_postgresql_says_why_it_does_not_start_on_a_full_disk():
 def test_a_server_with_a_binary_log_waits_for_room_up_to_a_minute(kind: servers.Kind):
     with servers.start(kind, disk_mb=SMALL_DISK_MB[kind]) as server, ThreadPoolExecutor(1) as pool:
         diary = Diary(server)
+        with session(server) as connection:
+            carry_out(connection, "CREATE TABLE hoard (n INT PRIMARY KEY, what TEXT)")
+            carry_out(connection, "INSERT INTO hoard VALUES (1, '')")
         server.fill()
         asked = pool.submit(_fill_binary_log, server)
         with pytest.raises(NotYet):
@@ -231,8 +235,6 @@ def test_a_server_with_a_binary_log_waits_for_room_up_to_a_minute(kind: servers.
 
 def _fill_binary_log(server: RunningServer) -> None:
     with session(server) as connection:
-        carry_out(connection, "CREATE TABLE hoard (n INT PRIMARY KEY, what TEXT)")
-        carry_out(connection, "INSERT INTO hoard VALUES (1, '')")
         for n in range(200):
             carry_out(connection, f"UPDATE hoard SET what = '{n}{'x' * 1000}'")
 

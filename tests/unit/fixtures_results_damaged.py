@@ -125,7 +125,7 @@ def bare() -> Results:
         empty = FaultSeen(name=cell.fault, kind=cell.kind, target=cell.target, says="")
         return {
             "seen": [] if cell.candidate == "mysql" else [empty], "first_ok_s": None, "gone_s": None, "says": "",
-            "errors": {}, "outcome": "unknown", "reason": "", "rounds_lost": 1,
+            "errors": {}, "outcome": "unknown", "reason": "", "rounds": 0, "rounds_lost": 1,
             "integrity": Integrity(checked=False), "integrity_rest": None,
         }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Results in which all is well, to be changed one field at a time."""
 
 from bench.cell import Cell, Criterion, Generator, Integrity, Latency, Operation, Percentiles, TimelinePoint
-from bench.fault_cell import FaultCell, FaultSeen
+from bench.fault_cell import FaultCell, FaultSeen, Moment
 from bench.results import Candidate, Results, Run
 
 PERCENTILES = Percentiles(p50=1.0, p90=2.0, p95=3.0, p99=4.0, p999=None, max=9.0, n=1000)
@@ -107,7 +107,8 @@ def a_seen(**changes: object) -> FaultSeen:
     """A database server that was killed and came back; ``changes`` are not checked."""
     seen = FaultSeen(
         name="server-killed", kind="kill", target="database", says="database server killed", begin_s=1.0, end_s=2.5,
-        first_ok_s=0.5, gone_s=2.0, reconnects=8,
+        first_ok_s=0.5, gone_s=2.0, reconnects=8, looks=20,
+        timeline=[Moment(at_s=n / 4, metrics=0 if 4 <= n < 12 else 50) for n in range(16)],
     )  # fmt: skip
     return seen.model_copy(update=changes)
 
@@ -133,6 +134,7 @@ def a_fault_cell(**changes: object) -> FaultCell:
         errors={"connection": 11},
         lock_errors=0,
         reconnects=8,
+        looks=20,
         integrity=Integrity(checked=True, attempted=1003, acknowledged=1000, stored=1002, recovered=2, indeterminate=1),
         first_ok_s=0.5,
         gone_s=2.0,

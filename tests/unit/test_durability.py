@@ -34,9 +34,9 @@ def lite(journal: str, synchronous: int) -> dict[str, str]:
             "up to 30 ms of commits",
             "wal_writer_delay",
         ),
-        ("postgresql", PG | {"fsync": "off"}, NOTHING, "the whole cluster", "fsync"),
+        ("postgresql", PG | {"fsync": "off"}, NOTHING, "the whole cluster: it may be corrupt", "fsync"),
         ("postgresql", PG | {"fsync": "off", "synchronous_commit": "off"}, "600 ms", "the whole cluster", "fsync"),
-        ("timescaledb", PG | {"full_page_writes": "off"}, NOTHING, "torn pages", "tear"),
+        ("timescaledb", PG | {"full_page_writes": "off"}, NOTHING, "torn pages: the store may be corrupt", "tear"),
         ("postgresql", PG | {"full_page_writes": "off", "synchronous_commit": "off"}, "600 ms", "torn", "tear"),
         ("mysql", MY, NOTHING, NOTHING, "on disk"),
         (
@@ -56,14 +56,30 @@ def lite(journal: str, synchronous: int) -> dict[str, str]:
         ),
         ("mysql", MY | {"sync_binlog": "0"}, NOTHING, "the binary log's tail", "sync_binlog"),
         ("mariadb", MY | {"sync_binlog": "0", "log_bin": "OFF"}, NOTHING, NOTHING, "on disk"),
-        ("mysql", MY | {"innodb_doublewrite": "OFF"}, NOTHING, "torn pages", "innodb_doublewrite=OFF"),
-        ("mysql", MY | {"innodb_doublewrite": "DETECT_ONLY"}, NOTHING, "torn pages", "innodb_doublewrite=DETECT_ONLY"),
+        (
+            "mysql",
+            MY | {"innodb_doublewrite": "OFF"},
+            "torn pages: the store may be corrupt",
+            "torn pages: the store may be corrupt",
+            "innodb_doublewrite=OFF: a crash of the server or a power loss may tear pages",
+        ),
+        (
+            "mysql",
+            MY | {"innodb_doublewrite": "DETECT_ONLY"},
+            "torn pages: the store may be corrupt",
+            "torn pages: the store may be corrupt",
+            "innodb_doublewrite=DETECT_ONLY: a crash of the server or a power loss may tear pages",
+        ),
+        ("mariadb", MY | {"innodb_doublewrite": "fast"}, NOTHING, "the whole store: it may be corrupt", "=fast"),
         ("mysql", MY | {"innodb_doublewrite": "DETECT_AND_RECOVER"}, NOTHING, NOTHING, "on disk"),
         ("mysql", MY | {"innodb_flush_method": "nosync"}, NOTHING, "the whole store", "nosync"),
         ("mysql", MY | {"innodb_flush_method": "O_DIRECT"}, NOTHING, NOTHING, "on disk"),
         ("sqlite", lite("delete", 2), NOTHING, "the last commit,", "EXTRA"),
         ("sqlite", lite("truncate", 2), NOTHING, NOTHING, "synced"),
         ("sqlite", lite("persist", 2), NOTHING, NOTHING, "synced"),
+        ("sqlite", lite("delete", 2) | {"locking_mode": "exclusive"}, NOTHING, NOTHING, "synced"),
+        ("sqlite", lite("delete", 2) | {"locking_mode": "normal"}, NOTHING, "the last commit,", "EXTRA"),
+        ("sqlite", lite("delete", 1) | {"locking_mode": "exclusive"}, NOTHING, "corrupt", "power loss"),
         ("sqlite", lite("delete", 3), NOTHING, NOTHING, "synced"),
         ("sqlite", lite("wal", 1), NOTHING, "the last commits", "power loss"),
         ("sqlite", lite("wal", 2), NOTHING, NOTHING, "synced"),
@@ -83,3 +99,71 @@ def test_what_settings_may_lose(
         assert text is None if words is None else words in (text or "")
     assert durability.ok is (crash is None and power is None)
     assert claim in durability.claim
+
+
+LOG = "innodb_flush_log_at_trx_commit"
+TORN = "torn pages: the store may be corrupt"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "crash", "power", "named"),
+    [
+        (
+            "postgresql",
+            PG | {"fsync": "off", "synchronous_commit": "off"},
+            ["up to 600 ms of commits"],
+            ["the whole cluster: it may be corrupt", "up to 600 ms of commits"],
+            ["fsync=off", "synchronous_commit=off"],
+        ),
+        (
+            "timescaledb",
+            PG | {"full_page_writes": "off", "synchronous_commit": "off"},
+            ["up to 600 ms of commits"],
+            [TORN, "up to 600 ms of commits"],
+            ["full_page_writes=off", "synchronous_commit=off"],
+        ),
+        (
+            "postgresql",
+            PG | {"fsync": "off", "full_page_writes": "off"},
+            [],
+            ["the whole cluster: it may be corrupt", TORN],
+            ["fsync=off", "full_page_writes=off"],
+        ),
+        (
+            "mysql",
+            MY | {LOG: "2", "sync_binlog": "0"},
+            [],
+            ["about 1 s of commits", "commits in the binary log's tail"],
+            [f"{LOG}=2", "sync_binlog is not 1"],
+        ),
+        (
+            "mysql",
+            MY | {LOG: "2", "innodb_doublewrite": "OFF"},
+            [TORN],
+            ["about 1 s of commits", TORN],
+            [f"{LOG}=2", "innodb_doublewrite=OFF"],
+        ),
+        (
+            "mariadb",
+            MY | {LOG: "0", "innodb_flush_method": "littlesync", "innodb_doublewrite": "OFF", "sync_binlog": "0"},
+            ["about 1 s of commits", TORN],
+            [
+                "about 1 s of commits",
+                "the whole store: it may be corrupt",
+                TORN,
+                "commits in the binary log's tail",
+            ],
+            [f"{LOG}=0", "innodb_flush_method=littlesync", "innodb_doublewrite=OFF", "sync_binlog is not 1"],
+        ),
+    ],
+)
+def test_each_setting_that_may_lose_is_named(
+    name: str, settings: dict[str, str], crash: list[str], power: list[str], named: list[str]
+) -> None:
+    """Where several apply, none hides another."""
+    durability = class_of(name)(StoreUrl(name)).durability(settings)
+    assert (durability.crash or "").split("; ") == (crash or [""])
+    assert (durability.power or "").split("; ") == power
+    claims = durability.claim.split("; ")
+    assert len(claims) == len(named)
+    assert all(claim.startswith(name) for claim, name in zip(claims, named, strict=True))

@@ -7,9 +7,9 @@ import pytest
 from made import a_candidate, a_fault_cell, a_seen
 
 from bench.cell import Integrity
-from bench.fault_cell import FaultSeen
+from bench.fault_cell import STRUCTURE, FaultSeen
 from bench.faults.spec import TARGETS, FaultSpec, Kind
-from bench.judge.claims import AGAINST, ALLOWED, Round, crash_notes, known, may_lose, outcome, touched
+from bench.judge.claims import AGAINST, ALLOWED, UNCHECKED, Round, crash_notes, known, may_lose, outcome, touched
 from bench.results import Candidate
 
 CRASH, POWER = "a crash may lose the last 0.6 s", "a power loss may undo the last commit"
@@ -83,7 +83,7 @@ def test_settings_that_were_not_read_promise_nothing_that_is_known(durable: bool
     assert known(FaultSpec(kind="blackhole"), candidate, "direct")  # nothing may be lost, whatever the settings
 
 
-GOOD = Integrity(checked=True, attempted=410, acknowledged=400, stored=405, invariants={"a": 0})
+GOOD = Integrity(checked=True, attempted=410, acknowledged=400, stored=405, invariants={"a": 0, STRUCTURE: 0})
 UNREAD = Integrity(checked=False, reason="the server was gone")
 LOST = GOOD.model_copy(update={"lost": 12})
 
@@ -105,7 +105,7 @@ def test_what_was_acknowledged_is_there() -> None:
 
 
 def test_a_loss_is_measured_against_the_promise() -> None:
-    assert found(LOST, CRASH) == ("lost", f"12 of 400 acknowledged rows are gone, {ALLOWED}: {CRASH}")
+    assert found(LOST, CRASH) == ("lost", f"12 of 400 acknowledged rows are gone, {ALLOWED}: {CRASH}{UNCHECKED}")
     assert found(LOST) == ("broken", f"12 of 400 acknowledged rows are gone, {AGAINST}")
     one = GOOD.model_copy(update={"lost": 1, "acknowledged": 12_345})
     assert found(one)[1].startswith("1 of 12,345 acknowledged rows is gone, ")
@@ -142,7 +142,7 @@ def test_a_lost_tail_breaks_no_invariant(allowed: str | None) -> None:
 def test_damage_that_the_settings_speak_of_is_allowed_and_broken_all_the_same() -> None:
     words = "a crash may Corrupt the file"
     what, why = found(GOOD.model_copy(update={"corrupted": 3}), words)
-    assert (what, why) == ("broken", f"3 corrupted, {ALLOWED}: {words}")
+    assert (what, why) == ("broken", f"3 corrupted, {ALLOWED}: {words}{UNCHECKED}")
     assert found(LOST, words)[0] == "lost"
 
 
@@ -168,7 +168,7 @@ UNKNOWN: dict[str, tuple[dict[str, object], str]] = {
     "prefill unread": ({"prefill": UNREAD}, "integrity is unknown: the server was gone"),
     "never began": ({"begin_s": None}, "the fault never began"),
     "nothing acknowledged": (
-        {"integrity": Integrity(checked=True, attempted=9)}, "no write was acknowledged, so there was nothing to keep"
+        {"timeline": []}, "no write was acknowledged before it began, so there was nothing to keep"
     ),
     "never ended": ({"end_s": None, "first_ok_s": None}, "what was broken never came back"),
     "nothing ok": ({"first_ok_s": None}, "no operation ended ok after it"),
@@ -205,7 +205,10 @@ def test_the_worse_door_is_told() -> None:
     for doors in ((LOST, twice), (twice, LOST)):
         assert found(doors[0], CRASH, rest=doors[1])[1].startswith("14 of 400 ")
     assert found(GOOD, CRASH, rest=twice)[0] == "lost"
-    assert found(UNREAD, CRASH, rest=twice) == ("lost", f"14 of 400 acknowledged rows are gone, {ALLOWED}: {CRASH}")
+    assert found(UNREAD, CRASH, rest=twice) == (
+        "lost",
+        f"14 of 400 acknowledged rows are gone, {ALLOWED}: {CRASH}{UNCHECKED}",
+    )
     assert found(UNREAD.model_copy(update={"lost": 99}), CRASH, rest=LOST)[1].startswith("12 of 400 ")
     assert found(LOST, CRASH, rest=GOOD.model_copy(update={"corrupted": 1}))[0] == "broken"
 
@@ -214,9 +217,9 @@ def test_rows_of_long_ago_are_no_tail() -> None:
     """The prefill was there before the fault: no setting allows it to be lost with the last commits."""
     what, why = found(GOOD, CRASH, prefill=LOST)
     assert what == "broken"
-    assert why.startswith(f"of the prefill 12 of 400 acknowledged rows are gone, {AGAINST}")
+    assert why.startswith(f"of the prefill, read after all faults, 12 of 400 acknowledged rows are gone, {AGAINST}")
     both = found(LOST, CRASH, prefill=LOST)
-    assert both[1].startswith("12 of 400 acknowledged rows are gone, of the prefill 12 of 400")
+    assert both[1].startswith("12 of 400 acknowledged rows are gone, of the prefill, read after all faults, 12 of")
 
 
 def test_the_worst_round_decides() -> None:
@@ -232,7 +235,7 @@ def test_the_worst_round_decides() -> None:
 
 def test_rounds_are_added_up() -> None:
     assert outcome([a_round(LOST), a_round(GOOD), a_round(LOST)], CRASH) == (
-        "lost", f"24 of 800 acknowledged rows are gone in 2 of 3 rounds, {ALLOWED}: {CRASH}",
+        "lost", f"24 of 800 acknowledged rows are gone in 2 of 3 rounds, {ALLOWED}: {CRASH}{UNCHECKED}",
     )  # fmt: skip
     assert outcome([a_round(GOOD)] * 2, None)[1] == "all 800 acknowledged rows are there, unchanged"
     recovered = a_round(GOOD.model_copy(update={"recovered": 2}))
@@ -281,3 +284,15 @@ def test_power_losses_are_those_of_a_model() -> None:
         "Process crashes",
         "Power losses",
     ]
+
+
+def test_a_structure_that_nobody_looked_at_is_told() -> None:
+    unlooked = GOOD.model_copy(update={"invariants": {}})
+    assert found(unlooked)[1].endswith("; its structure was not checked")
+    assert "structure" not in found(unlooked.model_copy(update={"door": "rest"}))[1]  # of which nobody can expect it
+    assert "structure" not in found(GOOD)[1]
+
+
+def test_a_fault_that_the_load_did_not_meet_proves_nothing() -> None:
+    assert found(GOOD, gone_s=0.1, reconnects=0)[0] == "unknown"
+    assert found(LOST, gone_s=0.1, reconnects=0)[0] == "broken"  # what is gone is gone

@@ -348,4 +348,4 @@ def test_marks_are_of_cells_without_a_fault() -> None:
 def test_the_fields_of_a_prefill_that_was_touched_are_those_of_the_cell() -> None:
     found = judged(scenario(KEPT), [*fair(), faulted("mine", "killed", integrity_prefill=LOST)])
     assert found.exit_code == 4
-    assert "of the prefill 2 of " in found.reasons["mine"]
+    assert "of the prefill, read after all faults, 2 of " in found.reasons["mine"]

@@ -98,7 +98,7 @@ MISSING: dict[str, tuple[dict[str, object], str]] = {
     "fault.first_ok_s": ({"first_ok_s": None}, "no operation ended ok after it"),
     "fault.gone_s": ({"gone_s": None}, "not measured"),
     "fault.unknown": ({"ops_ok": 0, "ops_failed": 0, "ops_unknown": 0}, "not measured"),
-    "stale": ({"integrity": GOOD.model_copy(update={"door": "rest"})}, "looked for by SQL"),
+    "stale": ({"integrity": GOOD.model_copy(update={"door": "rest"})}, "nobody could look for stale reads"),
     **{field: ({"integrity_rest": UNREAD}, "the server was gone") for field in INTEGRITY_FIELDS},
 }
 

@@ -40,7 +40,7 @@ def test_the_evidence_says_what_was_seen_counted_and_promised() -> None:
     assert mysql["clients saw"] == f"{cell.ops_ok:,} ok, {cell.ops_failed} failed, {cell.ops_unknown} unknown"
     assert mysql["errors by kind"] == f"connection {cell.errors['connection']}"
     assert mysql["connections made anew"] == "8"
-    assert (mysql["gone for"], mysql["first ok after its end"]) == ("1.63 s", "120 ms")
+    assert (mysql["gone for"], mysql["first ok after mending began"]) == ("1.63 s", "120 ms")
     assert mysql["rows"] == "980 acknowledged, 979 stored (read by SQL)"
     assert mysql["lost / duplicated / corrupted / unexpected"] == "2 / 1 / 1 / 0"
     assert mysql["recovered / indeterminate / stale"] == "0 / 0 / 0"
@@ -57,7 +57,7 @@ def test_what_is_not_known_is_no_zero() -> None:
     assert found["lost / duplicated / corrupted / unexpected"] == "–"
     assert found["recovered / indeterminate / stale"] == "–"
     assert found["the store's own check"] == "–"
-    assert found["first ok after its end"] == "never"
+    assert found["first ok after mending began"] == "never"
     assert found["rounds"] == "0 rounds, 1 not measured"
 
 

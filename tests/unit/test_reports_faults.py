@@ -174,7 +174,8 @@ def test_the_matrix_its_legend_and_its_gaps_are_in_every_format() -> None:
     assert '<td><span class="quiet">not tested</span></td>' in html.render(results)
     assert "| ✗ BROKEN, ok after 120 ms |" in summary
     assert "network-reset – ✓ kept 50 ms ✓ kept 55 ms ✗ BROKEN 120 ms" in screen
-    assert "kept: every acknowledged write is there; –: can't happen to this store. The time: from the" in screen
+    assert "kept: every acknowledged write is there; LOST: so many are gone, as settings allow; BROKEN: " in screen
+    assert "unknown: not found out; –: can't happen to this store. The time: from when its mending" in screen
     assert "Not tested: power-lost-directory (postgresql, timescaledb, mysql): losing what was" in screen
     assert f"- ? unknown: timescaledb, disk-full: it could not be measured: {GAVE_UP}" in summary.replace("**", "")
 
@@ -200,27 +201,30 @@ def test_the_whole_run_is_two_screens() -> None:
 
 def test_the_answer_says_how_many_each_kept_how_soon_it_was_back_and_what_was_not_tested() -> None:
     assert answer(faulted()) == [
-        "20 faults: ✓ postgresql kept every acknowledged write in all 20, back within 6.3 s, 2 not tested",
-        "✓ timescaledb in all 20, back within 6.93 s, 2 not tested",
-        "✓ mysql in all 20, back within 15.1 s, 2 not tested",
-        "sqlite in 10 of 11, LOST 1 under power-lost-directory as its settings allow, back within 3.78 s",
+        "20 faults: ✓ postgresql kept every acknowledged write in all 20 trials, away for at most 6.81 s, 2 not tested",
+        "✓ timescaledb in all 20 trials, away for at most 7.44 s, 2 not tested",
+        "✓ mysql in all 20 trials, away for at most 15.6 s, 2 not tested",
+        "sqlite in 10 of 11 trials, LOST 1 under power-lost-directory as its settings allow, away for at most 4.29 s",
     ]
 
 
 def test_the_answer_names_what_was_not_kept_and_never_says_back_of_what_stayed_away() -> None:
     assert answer(damaged())[1:3] == [
-        "? timescaledb in 3 of 4, unknown under disk-full, 1 not tested",
-        "✗ mysql in 3 of 4, BROKEN under network-reset, back within 2.64 s, 1 not tested",
+        "? timescaledb in 3 of 4 trials, unknown under disk-full, 1 not tested",
+        "✗ mysql in 3 of 4 trials, BROKEN under network-reset, away for at most 4.15 s, 1 not tested",
     ]
 
 
 def test_of_many_that_were_not_kept_the_answer_names_two() -> None:
     lost = "unknown under server-killed, unknown under server-stopped, and 6 more"
-    assert answer(bare())[0] == f"8 faults: ✓ postgresql kept every acknowledged write in 0 of 8, {lost}"
+    assert answer(bare())[0] == f"8 faults: ✓ postgresql kept every acknowledged write in 0 of 8 trials, {lost}"
 
 
 def test_nothing_tested_is_nothing_said() -> None:
-    assert answer(nothing_tested()) == ["None of 12 faults was tested, so nothing can be said."]
+    assert answer(nothing_tested()) == [
+        "None of 12 faults was tested: power-lost-contents could not be had (losing what was not synced takes a file "
+        "system that can drop it)."
+    ]
 
 
 def test_the_reference_alone_is_no_answer() -> None:
@@ -235,9 +239,9 @@ def test_beside_cells_the_answer_stays_and_the_faults_have_a_line_of_their_own()
     assert screen.aftermath.startswith("2 faults: ")
     for text in formats(results):
         assert "20 writers, mixed: ✓ postgresql" in text
-        assert "2 faults: ✓ postgresql kept every acknowledged write in 1 of 1" in text
+        assert "2 faults: ✓ postgresql kept every acknowledged write in 1 of 1 trial" in text
     assert headline(screen, "mysql")["direct mixed at 20"].startswith("1.51")
-    assert headline(screen, "mysql")["tested faults"] == "kept 1 of 1"
+    assert headline(screen, "mysql")["trials with faults"] == "kept 1 of 1"
 
 
 def test_a_headline_has_the_faults_and_the_longest_outage() -> None:
@@ -245,12 +249,12 @@ def test_a_headline_has_the_faults_and_the_longest_outage() -> None:
     assert headline(screen, "postgresql") == {
         "reason": "all 60 gating criteria hold",
         "next": "Rehearse the move with a copy of your own store.",
-        "tested faults": "kept 4 of 4",
+        "trials with faults": "kept 4 of 4",
         "longest outage": "2.61 s (server-killed, 8 users)",
     }
-    assert headline(screen, "timescaledb")["tested faults"] == "kept 3 of 4, 1 unknown"
-    assert headline(screen, "timescaledb")["longest outage"] == "59 s (disk-full, not ok again)"
-    assert headline(screen, "mysql")["tested faults"] == "kept 3 of 4, 1 broken"
+    assert headline(screen, "timescaledb")["trials with faults"] == "kept 3 of 4, 1 unknown"
+    assert headline(screen, "timescaledb")["longest outage"] == "not back (disk-full)"
+    assert headline(screen, "mysql")["trials with faults"] == "kept 3 of 4, 1 broken"
 
 
 def test_reasons_and_next_steps_follow_from_what_befell_a_candidate() -> None:
@@ -275,8 +279,15 @@ def test_an_outage_beyond_its_limit_has_a_next_step() -> None:
     results = faulted()
     slow = rule(of(results, "mysql", "mlflow-killed", "http"), outcome="fail", field="fault.first_ok_s", unit="s")
     mysql = results.candidates[3]
-    said = advice.next_step(results.model_copy(update={"criteria": [slow]}), mysql, "fail")
-    assert said == "Do not move yet. See under Faults what clients saw in mlflow-killed, and how long."
+    slow = slow.model_copy(update={"measured": 58.5, "limit": 30.0, "comparison": "<="})
+    one = results.model_copy(update={"criteria": [slow]})
+    said = "Do not move yet: 58.5 s until the first ok after mlflow-killed, limit ≤ 30 s. See under Faults what clients"
+    assert advice.next_step(one, mysql, "fail") == f"{said} saw."
+    doubtful = changed(one, lambda cell: {"outcome": "unknown"} if cell.fault == "disk-full" else {})
+    assert advice.next_step(doubtful, mysql, "fail") == f"{said} saw."
+    other = slow.model_copy(update={"field": "stale", "limit": 0.0, "unit": ""})
+    said = advice.next_step(results.model_copy(update={"criteria": [other]}), mysql, "fail")
+    assert said == "Do not move yet. See under Faults what clients saw in mlflow-killed (limit ≤ 0)."
 
 
 def test_an_interrupted_run_is_to_be_run_to_its_end() -> None:

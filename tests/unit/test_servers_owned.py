@@ -30,13 +30,13 @@ class Script(Supervised):
     ready_seconds = 30.0
     ready_means = "nothing was ready"
 
-    def __init__(self, folder: Path, unfaultable: str | None = None) -> None:
+    def __init__(self, folder: Path, untouchable: str | None = None) -> None:
         self.asked = threading.Event()
         launch = Launch(
             serve=lambda _port: (["sh", "-c", SCRIPT], {}),
             env={"PATH": os.environ["PATH"]},
             as_server_user=False,
-            unfaultable=unfaultable,
+            untouchable=untouchable,
         )
         super().__init__("the script", "a test", launch, folder)
 
@@ -174,19 +174,19 @@ def test_a_death_in_between_is_noted_and_answers_no_order(started):
 
 
 def test_where_only_a_client_can_be_reached_nobody_pretends(started, tmp_path):
-    server = started(unfaultable="it is elsewhere")
-    assert server.faultable == "it is elsewhere"
+    server = started(untouchable="it is elsewhere")
+    assert server.untouchable == "it is elsewhere"
     for order in (server.halt, server.freeze):
         with pytest.raises(ServerFailed, match="the script: it is elsewhere"):
             order()
     assert server.alive
     server.kill()
-    assert compose.launch_of("mysql", tmp_path, {}, "").unfaultable is not None
+    assert compose.launch_of("mysql", tmp_path, {}, "").untouchable is not None
 
 
 def test_here_it_can_be_had(started):
     server = started()
-    assert server.faultable is None
+    assert server.untouchable is None
     assert not server.small_disk
     with pytest.raises(ServerFailed, match="has no small disk"):
         server.fill()
