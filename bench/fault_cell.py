@@ -45,6 +45,7 @@ class FaultSeen(Frozen):
     says: str = Field(description="what was done, in words")
     begin_s: float | None = None
     end_s: float | None = None
+    before: int = Field(default=0, description="operations that had ended ok when it began")
     first_ok_s: float | None = Field(
         default=None,
         description="from its end, when the mending begins, to the first operation that ended ok; None: there was none",

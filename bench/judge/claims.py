@@ -111,7 +111,7 @@ def _why_unknown(one: Round) -> str | None:
         return "the fault never began"
     if one.seen.modelled:
         return None if one.doors[0].acknowledged else "no write was acknowledged, so there was nothing to keep"
-    if not effect.before(one.seen):
+    if not one.seen.before:
         return "no write was acknowledged before it began, so there was nothing to keep"
     if one.seen.end_s is None:
         return "what was broken never came back"

@@ -54,11 +54,6 @@ _WANTED = {
 }
 
 
-def before(seen: FaultSeen) -> int:
-    """Metrics that were acknowledged in the quarters of a second that ended before the fault began."""
-    return sum(moment.metrics for moment in _between(seen, 0.0, seen.begin_s or 0.0))
-
-
 def _slower(seen: FaultSeen) -> bool:
     begin, end = seen.begin_s or 0.0, seen.end_s or 0.0
     quiet, slowed = _between(seen, 0.0, begin), _between(seen, begin, end)

@@ -28,6 +28,7 @@ def seen(
 
     - ``timeline``: quarters of a second from 0 to the load's end, or to that of an operation that ended after it.
       Errors are those with which operations ended; an attempt that was repeated has no moment of its own.
+    - ``before``: operations that had ended ok when the fault began.
     - ``first_ok_s``: from the fault's end to the first operation that ended ok then or later, whenever it began.
     - ``gone_s``: the longest time in which none ended ok, from the fault's beginning to the load's end. A fault that
       never stopped the service has one too, the longest gap between two operations. None where no load saw the fault.
@@ -37,6 +38,7 @@ def seen(
     ok: Flags = np.asarray(samples.outcome == Outcome.OK)
     ended = np.sort(samples.end_ns[ok])
     return {
+        "before": 0 if begin_s is None else int(np.searchsorted(ended, round(begin_s * _S))),
         "timeline": _timeline(samples, ok, workload, window_end_s),
         "first_ok_s": None if end_s is None else _first(ended, round(end_s * _S)),
         "gone_s": None if begin_s is None else _longest_gap(ended, round(begin_s * _S), round(window_end_s * _S)),

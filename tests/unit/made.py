@@ -107,7 +107,7 @@ def a_seen(**changes: object) -> FaultSeen:
     """A database server that was killed and came back; ``changes`` are not checked."""
     seen = FaultSeen(
         name="server-killed", kind="kill", target="database", says="database server killed", begin_s=1.0, end_s=2.5,
-        first_ok_s=0.5, gone_s=2.0, reconnects=8, looks=20,
+        before=200, first_ok_s=0.5, gone_s=2.0, reconnects=8, looks=20,
         timeline=[Moment(at_s=n / 4, metrics=0 if 4 <= n < 12 else 50) for n in range(16)],
     )  # fmt: skip
     return seen.model_copy(update=changes)

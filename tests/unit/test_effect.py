@@ -7,7 +7,7 @@ from made import a_seen
 
 from bench.fault_cell import FaultSeen, Moment
 from bench.faults.spec import Kind
-from bench.judge.effect import before, unmet
+from bench.judge.effect import unmet
 
 BEGIN, END = 1.0, 2.5
 
@@ -75,12 +75,6 @@ def test_another_ones_sign_is_none(kind: str, other: dict[str, object]) -> None:
     said = unmet(quiet(kind, **other))
     assert said is not None
     assert said.startswith("the load did not meet it: ")
-
-
-def test_only_what_ended_before_counts_as_before() -> None:
-    assert before(quiet("kill")) == 4 * 50
-    assert before(quiet("kill", begin_s=0.9)) == 3 * 50
-    assert before(quiet("kill", begin_s=0.0)) == before(quiet("kill", begin_s=None)) == 0
 
 
 def test_a_fault_without_its_times_is_none_of_this() -> None:

@@ -168,7 +168,7 @@ UNKNOWN: dict[str, tuple[dict[str, object], str]] = {
     "prefill unread": ({"prefill": UNREAD}, "integrity is unknown: the server was gone"),
     "never began": ({"begin_s": None}, "the fault never began"),
     "nothing acknowledged": (
-        {"timeline": []}, "no write was acknowledged before it began, so there was nothing to keep"
+        {"before": 0}, "no write was acknowledged before it began, so there was nothing to keep"
     ),
     "never ended": ({"end_s": None, "first_ok_s": None}, "what was broken never came back"),
     "nothing ok": ({"first_ok_s": None}, "no operation ended ok after it"),

@@ -196,3 +196,8 @@ def test_half_a_million_operations_are_no_work() -> None:
     found = seen(made, SINGLE, 1.0, 2.0, 50.0)
     assert [one.metrics for one in found["timeline"]] == [2500] * 200
     assert (found["first_ok_s"], found["gone_s"]) == (0.0, pytest.approx(0.0001))
+
+
+@pytest.mark.parametrize(("begin_s", "count"), [(0.3, 2), (0.31, 3), (0.0, 0), (None, 0), (5.0, 4)])
+def test_what_had_ended_when_it_began(begin_s: float | None, count: int) -> None:
+    assert seen(samples(ok_at(0.1, 0.2, 0.3, 0.9)), SINGLE, begin_s, 0.5, 1.0)["before"] == count
