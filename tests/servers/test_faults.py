@@ -91,7 +91,7 @@ def test_sqlite_under_faults(tmp_path: Path) -> None:
     faults = {
         "writers": 'kind = "kill"\ntarget = "load"',
         "locked": 'kind = "lock"',
-        "full": 'kind = "disk_full"\nat_s = 1.0\nfor_s = 0.3\ntail_s = 0.2',
+        "full": 'kind = "disk_full"\nat_s = 1.0\nfor_s = 2.0\ntail_s = 0.2',
         "clock": 'kind = "clock"\ntarget = "load"',
         "killed": 'kind = "kill"',
     }
