@@ -29,7 +29,7 @@ bench-gate: setup ## run the benchmark and fail with its verdict (for CI; trackb
 
 test: check ## check the code, then run every test that is not slow
 	$(BIN)/python -m pytest tests/unit -n auto $(ARGS)
-	$(BIN)/python -m pytest tests/servers tests/browser $(ARGS)
+	$(BIN)/python -m pytest tests/browser tests/servers -n 2 --dist loadfile $(ARGS)
 
 test-slow: setup ## run the slow tests only
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -1,15 +1,16 @@
 """Faults on real servers: what is done is done, what was acknowledged is there, and a store that loses is found out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stores import carry_out
+from stores import carry_out, sql
 
 from bench.fault_cell import STRUCTURE, FaultCell
 from bench.results import Results
 from bench.scenario import load
+from bench.stores.url import StoreUrl
 
 pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("quick_start")]
 SOON = "at_s = 0.4\nfor_s = 0.4\ntail_s = 0.2\n"
@@ -133,8 +134,9 @@ def test_a_server_that_never_comes_back(tmp_path: Path) -> None:
     faults = {"gone": 'kind = "kill"\nat_s = 0.3\nfor_s = 0.1\ncomes_back = false\nlimit_s = 3.0'}
     found = carry_out(scenario({"postgresql": ""}, faults), {}, tmp_path)
     (cell,) = found.faults
-    assert cell.outcome == "unknown"
-    assert not cell.integrity.checked
+    assert (cell.outcome, cell.rounds_lost) == ("unknown", 1)
+    assert "not over within 3 s" in cell.reason
+    assert cell.integrity.wrong == 0
     assert found.exit_code == 3
     assert found.run.seconds < 120
 
@@ -172,3 +174,25 @@ def test_every_fault_of_the_scenario(store: str, driver: str, tmp_path: Path) ->
     assert all(one.reason for one in reasons.values())
     if store != "sqlite" and driver == "direct":
         assert {one for one in reasons if reasons[one].applies} <= {"power-lost-contents", power, "disk-full"}
+
+
+@pytest.mark.slow
+def test_writers_in_step_meet_a_fault_too(tmp_path: Path) -> None:
+    text = scenario({"sqlite": ""}, {"writers": 'kind = "kill"\ntarget = "load"'})
+    found = carry_out(text.replace('kind = "log_metric"', 'kind = "log_metric"\nlockstep = true'), {}, tmp_path)
+    kept(found, ["writers"])
+
+
+@pytest.mark.slow
+def test_a_database_of_the_users_is_not_examined(fresh: Callable[[str], StoreUrl], tmp_path: Path) -> None:
+    """What has been wrong in it for years is nobody's fault here; and what could harm it is not done."""
+    url = fresh("sqlite")
+    orphan = "INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES ('k', 1, 1, 'nobody', 0, 0)"
+    sql(url, orphan)
+    faults = {"clock": 'kind = "clock"\ntarget = "load"', "locked": 'kind = "lock"', "power": 'kind = "power"'}
+    found = carry_out(scenario({"sqlite": ""}, faults), {"sqlite": url}, tmp_path)
+    (cell,) = found.faults
+    assert (cell.fault, cell.outcome) == ("clock", "kept")
+    assert cell.seen[0].examined == "not made: the database is yours"
+    assert {one.fault for one in found.untested} == {"locked", "power"}
+    assert sql(url, "SELECT run_uuid FROM metrics") == [("nobody",)]

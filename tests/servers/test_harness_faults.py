@@ -267,3 +267,39 @@ def _job(url: StoreUrl, folder: Path, run_id: str) -> Job:
         experiment_id=1, artifact_root="", folder=str(folder), warmup_s=0.0, duration_s=60.0, count=20, min_writes=0,
         timeout_s=5.0, retry="none", reads=None,
     )  # fmt: skip
+
+
+FROZEN = """
+title = "frozen"
+[candidates.postgresql]
+store = "postgresql"
+[workloads.w]
+kind = "log_metric"
+[faults.frozen]
+kind = "freeze"
+at_s = 0.2
+for_s = 50.0
+[[cells]]
+workload = "w"
+concurrency = [2]
+faults = ["frozen"]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_frozen_server_outlives_nobody(start: Start, number: signal.Signals, code: int) -> None:
+    """A stopped process hears of no end; so it is thawed first, by whoever is left."""
+    command = start(FROZEN)
+    command.until("results/*/trials/*/ledger/0001.bin")
+
+    def stopped() -> bool:
+        states = []
+        for one in command.offspring():
+            with suppress(psutil.Error):
+                states.append(one.status())
+        return states.count(psutil.STATUS_STOPPED) > 3
+
+    wait_until(stopped, "the server is frozen", 30)
+    command.send(number)
+    assert command.wait(30) == code
