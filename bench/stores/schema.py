@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+import threading
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -113,18 +114,23 @@ async def _ask_revisions() -> Revisions:
 
 async def _child(order: str, environment: dict[str, str]) -> dict[str, Any]:
     """MLflow is imported in a process of its own: it is heavy, and it configures logging for everybody."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.stores.schema", order,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env=os.environ | environment | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
-        start_new_session=True,
-    )  # fmt: skip
+    ours, alive = os.pipe()  # the child ends when the other end closes, which it does however we end
     try:
-        out, err = await process.communicate()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bench.stores.schema", order,
+            stdin=ours, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env=os.environ | environment | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            out, err = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        os.close(ours)
+        os.close(alive)
     if process.returncode != 0:
         secret = environment.get(_URI_VARIABLE, "")
         lines = [line for line in err.decode(errors="replace").splitlines() if line.strip()]
@@ -134,7 +140,14 @@ async def _child(order: str, environment: dict[str, str]) -> dict[str, Any]:
     return reply
 
 
+def _end_with_owner() -> None:
+    """A server that is gone with its owner would be waited for, attempt after attempt."""
+    os.read(0, 1)
+    os._exit(1)
+
+
 def _main(order: str) -> None:
+    threading.Thread(target=_end_with_owner, daemon=True).start()
     reply: dict[str, Any] = {}
     if order == "create":
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore

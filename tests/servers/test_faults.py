@@ -154,6 +154,7 @@ def _of(store: str, driver: str) -> str:
     whole = "\n".join(text)
     head, *parts = whole.split("[[cells]]")
     *_, tail = parts[-1].partition("[[criteria]]")
+    tail = "[[criteria]]".join(one for one in tail.split("[[criteria]]") if "faults = [" not in one)  # of some only
     wanted = next(part for part in parts if ('driver = "http"' in part) == (driver == "http"))
     return f"{head}[[cells]]{wanted.partition('[[criteria]]')[0]}[[criteria]]{tail}"
 
