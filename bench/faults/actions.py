@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from bench.faults.injection import Action, Crew
 from bench.faults.proxy import Impairment, Proxy
 from bench.faults.sessions import SESSION_ACTIONS
-from bench.faults.spec import NETWORK, SESSIONS, FaultSpec
+from bench.faults.spec import NETWORK, SESSIONS, WHO, FaultSpec
 from bench.job import Job
 from bench.servers import ServerFailed
 from bench.servers.supervised import Supervised
@@ -53,7 +53,7 @@ class _OfServer(Action):
             await asyncio.to_thread(self._server.thaw)
             await asyncio.to_thread(self._server.start_again, self._spec.limit_s)
 
-    async def _start_again(self) -> str:
+    async def end(self) -> str:
         await asyncio.to_thread(self._server.start_again, self._spec.limit_s)
         return "started again"
 
@@ -70,9 +70,6 @@ class KilledServer(_OfServer):
         await asyncio.to_thread(self._server.kill)
         return "killed"
 
-    async def end(self) -> str:
-        return await self._start_again()
-
 
 class StoppedServer(_OfServer):
     """A server stopped as its admin does, then started again."""
@@ -81,9 +78,6 @@ class StoppedServer(_OfServer):
         self._need_it_alive()
         await asyncio.to_thread(self._server.halt)
         return "stopped"
-
-    async def end(self) -> str:
-        return await self._start_again()
 
 
 class FrozenServer(_OfServer):
@@ -115,6 +109,10 @@ class FullDisk(Action):
         gave_up = not self._server.alive
         await asyncio.to_thread(self._server.start_again)  # does nothing to one that runs
         return "given back; the server had given up, and was started again" if gave_up else "given back"
+
+    async def close(self) -> None:
+        with suppress(ServerFailed):  # what is read back must not wait for room
+            await self.end()
 
 
 class _TwoLoads(Action):
@@ -222,11 +220,10 @@ class Network(Action):
             await self._proxy.close()
 
 
-_WHO: Final[dict[str, str]] = {"database": "database server", "tracking": "MLflow server", "load": "writers' process"}
 _SAYS: Final[dict[str, Callable[[FaultSpec], str]]] = {
-    "kill": lambda one: f"{_WHO[one.target]} killed (kill -9){_again(one)}",
-    "stop": lambda one: f"{_WHO[one.target]} stopped as its admin does{_again(one)}",
-    "freeze": lambda one: f"{_WHO[one.target]} frozen (SIGSTOP) for {one.for_s:g} s",
+    "kill": lambda one: f"{WHO[one.target]} killed (kill -9){_again(one)}",
+    "stop": lambda one: f"{WHO[one.target]} stopped as its admin does{_again(one)}",
+    "freeze": lambda one: f"{WHO[one.target]} frozen (SIGSTOP) for {one.for_s:g} s",
     "latency": lambda one: f"{one.delay_ms:g} ms more each way between load and server for {one.for_s:g} s",
     "throttle": lambda one: f"{one.bytes_per_s} bytes/s each way and connection for {one.for_s:g} s",
     "blackhole": lambda one: f"nothing passes between load and server for {one.for_s:g} s",

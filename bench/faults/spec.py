@@ -14,6 +14,13 @@ Target = Literal["database", "tracking", "load"]
 NETWORK: Final[tuple[Kind, ...]] = ("latency", "throttle", "blackhole", "reset")
 SESSIONS: Final[tuple[Kind, ...]] = ("disconnect", "lock", "deadlocks", "connections", "read_only")
 
+WHO: Final[dict[str, str]] = {
+    "database": "database server",
+    "tracking": "MLflow server",
+    "load": "writers' process",
+}
+"""Targets, in words."""
+
 TARGETS: Final[dict[Kind, tuple[Target, ...]]] = {
     "kill": ("database", "tracking", "load"),
     "stop": ("database", "tracking"),

@@ -51,7 +51,7 @@ async def measure(name: str, spec: FaultSpec, stand: Stand, job: Job) -> dict[st
             compact(folder, failed.epochs)
             error = str(failed)
     seen = _seen(blank(name, spec), injection.told, load)
-    fields: dict[str, Any] = {"fault": seen, "error": error or injection.told.problem}
+    fields: dict[str, Any] = {"error": error or injection.told.problem}
     if load is not None:
         taken = samples.load(folder / "samples.parquet")
         fields |= figures(taken, load.window, job.workload, load.retried, job.arrivals, as_given=True)
@@ -60,7 +60,8 @@ async def measure(name: str, spec: FaultSpec, stand: Stand, job: Job) -> dict[st
         seen = seen.model_copy(
             update=judge.seen(taken, job.workload, seen.begin_s, seen.end_s, load.window.end_ns / 1e9)
         )
-        fields |= {"fault": seen, "generator": load.generator}
+        fields["generator"] = load.generator
+    fields["fault"] = seen
     try:
         await recovered(stand, spec.limit_s)
     except Exception as gone:

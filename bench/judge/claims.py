@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple
 
 from bench.cell import Integrity
 from bench.fault_cell import STRUCTURE, FaultCell, FaultOutcome, FaultSeen
-from bench.faults.spec import FaultSpec
+from bench.faults.spec import WHO, FaultSpec
 from bench.judge import effect
 from bench.results import Candidate
 
@@ -182,7 +182,7 @@ def crash_notes(cells: Sequence[FaultCell]) -> list[str]:
     killed: dict[str, list[str]] = {}
     for cell in begun:
         if cell.kind == "kill":
-            killed.setdefault(_WHO.get(cell.target, cell.target), []).append(cell.candidate)
+            killed.setdefault(WHO.get(cell.target, cell.target), []).append(cell.candidate)
     cut = list(dict.fromkeys(cell.candidate for cell in begun if cell.kind == "power"))
     if not killed and not cut:
         return ["Process crashes and power losses were not tested in this run."]
@@ -191,12 +191,8 @@ def crash_notes(cells: Sequence[FaultCell]) -> list[str]:
         f"Process crashes were tested by kill -9, which leaves the operating system's cache as it was: {crashes}."
         if killed
         else "Process crashes were not tested in this run.",
-        *(["No database server's own crash was among them."] if killed and _SERVER not in killed else []),
+        *(["No database server's own crash was among them."] if killed and WHO["database"] not in killed else []),
         f"Power losses were tested in a model of the disk under SQLite, and on no server: {', '.join(cut)}."
         if cut
         else "Power losses were not tested in this run.",
     ]
-
-
-_SERVER: Final = "database server"
-_WHO: Final = {"database": _SERVER, "tracking": "MLflow server", "load": "writers' process"}

@@ -99,13 +99,12 @@ def test_sqlite_under_faults(tmp_path: Path) -> None:
     found = carry_out(scenario({"sqlite": ""}, faults), {}, tmp_path)
     kept(found, list(faults))
     writers, locked, full, clock = found.faults
-    assert writers.integrity.acknowledged + writers.integrity.recovered + writers.integrity.indeterminate > 0
+    assert writers.integrity.recovered + writers.integrity.indeterminate > 0  # what was under way
     assert locked.gone_s is not None
     assert locked.gone_s >= 0.35
     assert full.errors["disk_full"] >= 1
     assert clock.errors == {}
     assert [(one.fault, one.applies) for one in found.untested] == [("killed", False)]
-    assert "WAL" not in writers.seen[0].says
 
 
 @pytest.mark.slow
