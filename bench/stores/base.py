@@ -123,8 +123,18 @@ class Session(ABC):
         """Insert rows by the database's fastest path, in a transaction of its own."""
 
     @abstractmethod
+    async def freeze(self) -> None:
+        """Begin a read-only transaction that sees the database as it is now, whatever others commit, until `rollback`.
+
+        `fetch` and `stream` stay in it.
+        """
+
+    @abstractmethod
     def stream(self, statement: str, *args: object, size: int = 50_000) -> AsyncIterator[Sequence[Row]]:
-        """Rows of a rendered statement in batches of at most ``size``, never held all at once by the driver."""
+        """Rows of a rendered statement in batches of at most ``size``, never held all at once by the driver.
+
+        Outside of a frozen transaction it ends the transaction that it opened.
+        """
 
     @abstractmethod
     async def close(self) -> None:

@@ -45,6 +45,7 @@ class MysqlSession(Session):
 
     def __init__(self, connection: "aiomysql.Connection") -> None:
         self._connection = connection
+        self._frozen = False
 
     async def ping(self) -> None:
         """Before it, the ROLLBACK that SQLAlchemy's pool sends MySQL whenever a connection comes back to it."""
@@ -58,6 +59,7 @@ class MysqlSession(Session):
         await self._connection.commit()
 
     async def rollback(self) -> None:
+        self._frozen = False
         await self._connection.rollback()
 
     async def fetch(self, statement: str, *args: object) -> Sequence[Row]:
@@ -81,12 +83,19 @@ class MysqlSession(Session):
             await self.execute(statement, *(value for row in part for value in row))
         await self._connection.commit()
 
+    async def freeze(self) -> None:
+        await self._connection.rollback()
+        await self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        await self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        self._frozen = True
+
     async def stream(self, statement: str, *args: object, size: int = 50_000) -> AsyncIterator[Sequence[Row]]:
         async with self._connection.cursor(aiomysql.SSCursor) as cursor:
             await cursor.execute(statement, args or None)
             while rows := await cursor.fetchmany(size):
                 yield rows
-        await self._connection.rollback()
+        if not self._frozen:
+            await self._connection.rollback()
 
     async def close(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import nullcontext
 from typing import cast
 
 import asyncpg
@@ -98,8 +99,13 @@ class PostgresqlSession(Session):
         records = cast("Sequence[Sequence[object]]", rows)
         await self.connection.copy_records_to_table(table, records=records, columns=list(columns))
 
+    async def freeze(self) -> None:
+        await self.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        await self.connection.execute("SELECT 1")  # the first statement takes the snapshot
+
     async def stream(self, statement: str, *args: object, size: int = 50_000) -> AsyncIterator[Sequence[Row]]:
-        async with self.connection.transaction(readonly=True):
+        frozen = self.connection.is_in_transaction()
+        async with nullcontext() if frozen else self.connection.transaction(readonly=True):
             cursor = await self.connection.cursor(statement, *args)
             while rows := await cursor.fetch(size):
                 yield rows
