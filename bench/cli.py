@@ -10,8 +10,12 @@ import click
 from bench.cli_calibrate import calibrate
 from bench.cli_compare import compare
 from bench.cli_history import history
+from bench.cli_migrate import migrate
+from bench.cli_readiness import readiness
+from bench.cli_rehearse import rehearse_upgrade
 from bench.cli_run import run
 from bench.cli_servers import doctor, servers
+from bench.cli_verify import verify
 from bench.errors import BadInput, ExitCode
 from bench.signals import Interrupted
 
@@ -46,7 +50,7 @@ def ui(store: str, arguments: tuple[str, ...]) -> None:
     os.execv(sys.executable, argv)
 
 
-for _command in (run, compare, history, calibrate, servers, doctor):
+for _command in (run, compare, history, calibrate, migrate, readiness, rehearse_upgrade, servers, doctor, verify):
     cli.add_command(_command)
 
 

@@ -25,7 +25,7 @@ def _levels(_: click.Context, __: click.Parameter, value: str | None) -> tuple[i
         levels = tuple(int(part) for part in value.split(","))
     except ValueError as error:
         raise BadInput(f"--concurrency {value!r}: not whole numbers with commas between them, as in 1,5,20") from error
-    from bench.scenario import MAX_WRITERS
+    from bench.scenario_rules import MAX_WRITERS
 
     if wrong := [level for level in levels if not 1 <= level <= MAX_WRITERS]:
         raise BadInput(f"--concurrency {wrong[0]}: must be between 1 and {MAX_WRITERS}")
@@ -54,6 +54,22 @@ def _seconds(_: click.Context, __: click.Parameter, value: float | None) -> floa
     metavar="NAME=URL|NAME=env:VAR",
     help="Your own MLflow server in front of that store; HTTP trials go there. Without --store NAME=URL nothing else "
     "is known of its database.",
+)
+@click.option(
+    "--source",
+    metavar="URL|FOLDER|env:VAR",
+    help="Move this store first: copied, proved equal, loaded, proved again. It is never written to.",
+)
+@click.option(
+    "--target",
+    metavar="URL|env:VAR|NAME",
+    help="Where to: an empty database of yours, or postgresql, timescaledb, mysql for a private server (a rehearsal).",
+)
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="SOURCE=TARGET",
+    help="Another database of the deployment to move: MLflow's authentication, a separate registry. Several times.",
 )
 @click.option("--concurrency", callback=_levels, metavar="1,5,20", help="Writers, instead of the scenario's levels.")
 @click.option("--rounds", type=click.IntRange(1, 1000), help="Rounds, instead of the scenario's.")
@@ -86,23 +102,31 @@ def _seconds(_: click.Context, __: click.Parameter, value: float | None) -> floa
 @click.option("--keep", is_flag=True, help="Leave our rows in a database that was given by URL.")
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of the summary.")
 def run(
-    scenario: str, stores: tuple[str, ...], trackings: tuple[str, ...], concurrency: tuple[int, ...],
-    rounds: int | None, duration: float | None, until_decided: bool, budget: float, track: str | None,
-    seed: int | None, out: Path, keep: bool, as_json: bool,
+    scenario: str, stores: tuple[str, ...], trackings: tuple[str, ...], source: str | None, target: str | None,
+    also: tuple[str, ...], concurrency: tuple[int, ...], rounds: int | None, duration: float | None,
+    until_decided: bool, budget: float, track: str | None, seed: int | None, out: Path, keep: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run SCENARIO (a name or a TOML file), check every acknowledged write, judge, and write the report."""
     from rich.console import Console
 
     import reports
-    from bench import history, run_folder
+    from bench import decision_scenario, history, run_folder
     from bench import run as runs
     from bench import scenario as scenarios
     from bench.baseline import load_baseline
+    from bench.decision_request import wanted as wanted_move
     from bench.plan import Overrides
     from reports.terminal import render
 
+    move = wanted_move(source, target, also)
     urls, sites = _urls(stores), _sites(trackings)
-    loaded, notes = _selected(scenarios.load(scenario), stores, urls, sites)
+    loaded, candidate = scenarios.load(scenario), ""
+    if move is None:
+        loaded, notes = _selected(loaded, stores, urls, sites)
+    else:
+        _check_alone(stores, trackings, keep)
+        loaded, candidate, notes = decision_scenario.reduced(loaded, move)
+        urls = {} if move.target.url is None else {move.target.kind: move.target.url}
     wanted = loaded.scenario
     request = runs.Request(
         loaded,
@@ -115,6 +139,8 @@ def run(
         budget_s=budget * 60 if until_decided else None,
         baseline=None if wanted.baseline is None else load_baseline(wanted.baseline),
         sites=sites,
+        move=move,
+        target=candidate,
     )
     if track is not None:
         history.check(track)  # before the run: a wrong address must not show at its end
@@ -132,6 +158,14 @@ def run(
     if interrupted is not None:
         raise interrupted
     raise SystemExit(found.exit_code)
+
+
+def _check_alone(stores: tuple[str, ...], trackings: tuple[str, ...], keep: bool) -> None:
+    """A move says itself what runs: the copy, and SQLite beside it."""
+    given = {"--store": stores, "--tracking": trackings, "--keep": keep}
+    for option, value in given.items():
+        if value:
+            raise BadInput(f"{option}: does not go with --source and --target, which say what runs; leave it out")
 
 
 def _selected(

@@ -3,13 +3,16 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar, cast
 
+from bench import decision_checklist
 from bench.cell import CLOSED, Cell, Criterion
+from bench.decision_record import Move
 from bench.errors import ExitCode
 from bench.fault_cell import FaultCell, Untested
-from bench.judge import claims, criteria, faults, verdict
+from bench.judge import claims, criteria, faults, moves, verdict
 from bench.judge.capacity import capacities
 from bench.judge.cells import cell_of, sum_integrity
 from bench.judge.comparisons import against_reference, control_of
+from bench.judge.fields import of_moves
 from bench.judge.looks import Look
 from bench.judge.places import cells_of
 from bench.plan import Group
@@ -30,12 +33,14 @@ def judge_records(
     baseline: Results | None = None,
     doubt: str | None = None,
     untested: Sequence[Untested] = (),
+    move: Move | None = None,
 ) -> Results:
     """Turn trials into cells, criteria and verdicts.
 
     ``looks``: for cells that got more rounds until they were decided, when that was looked at. ``baseline``: the run
     that criteria may name, ``doubt``: why nothing can be said against it. ``untested``: faults that candidates did not
-    get. Trials with a fault become cells of their own, and no figure of any other cell.
+    get. ``move``: what became of moving a store, if that was part of the run; criteria on it are judged only then.
+    Trials with a fault become cells of their own, and no figure of any other cell.
     """
     own_facts = {one.name: _facts(one) for one in candidates}
     fair = [one for one in records if one.fault is None]
@@ -46,11 +51,13 @@ def judge_records(
     judged = _criteria(
         scenario, (cells, faulted), {one.name for one in candidates if one.theirs}, looks or {}, baseline, doubt
     )
+    judged += _of_move(scenario, move)
 
     def own_looks(cell: Cell) -> Sequence[Look]:
         return (looks or {}).get(_group(cell), ())
 
-    decided = {one.name: verdict.of_candidate(one.name, judged, cells, faulted) for one in candidates}
+    names = dict.fromkeys([*(one.name for one in candidates), *([move.candidate] if move else [])])
+    decided = {name: verdict.of_candidate(name, judged, cells, faulted, move) for name in names}
     verdicts = {name: outcome for name, (outcome, _) in decided.items()}
     whole = verdict.of_run(verdicts, scenario.reference)
     found = Results(
@@ -64,13 +71,31 @@ def judge_records(
         verdicts=verdicts,
         reasons={name: reason for name, (_, reason) in decided.items()},
         verdict=whole,
-        exit_code=int(verdict.exit_code(whole, cells, faulted)),
+        exit_code=int(verdict.exit_code(whole, cells, faulted, move)),
         comparisons=against_reference(cells, own_looks),
         control=_control(control, cells, own_looks),
         capacities=capacities(cells, _objectives(scenario, cells)),
-        notes=_notes(scenario, records, candidates, faulted),
+        move=move,
+        notes=[*_notes(scenario, records, candidates, faulted), *_not_moved(scenario, move)],
     )
+    found = decision_checklist.added(found)
     return cut_short(found) if run_facts.interrupted else found
+
+
+def _of_move(scenario: Scenario, move: Move | None) -> list[Criterion]:
+    """The criteria on a move, where one was part of the run."""
+    if move is None:
+        return []
+    rules = [criteria.Rule(one.name, one.expression, one.gating, one.table, one.published) for one in scenario.criteria]
+    return [moves.judge(rule, move) for rule in rules if of_moves(rule.expression.field)]
+
+
+def _not_moved(scenario: Scenario, move: Move | None) -> list[str]:
+    """That moving a store was no part of a run whose scenario asks for it."""
+    asked = [one.name for one in scenario.criteria if of_moves(criteria.parse(one.expression).field)]
+    if move is not None or not asked:
+        return []
+    return [f"Moving a store of yours was not part of this run (--source and --target): not judged: {', '.join(asked)}"]
 
 
 def cut_short(found: Results) -> Results:

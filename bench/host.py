@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from bench import frames, run, run_folder, scenario, selection
+from bench import frames, run, run_folder, scenario, scenario_rules, selection
 from bench.arrivals import Kind as ArrivalsKind
 from bench.conclusion import cut_short
 from bench.errors import BadInput
@@ -97,7 +97,7 @@ def one_cell(loaded: LoadedScenario, order: Order) -> tuple[Scenario, tuple[str,
         name
         for name, spec in whole.workloads.items()
         if spec.kind == order.kind
-        and scenario.misplaced(cells[name], spec) is None
+        and scenario_rules.misplaced(cells[name], spec) is None
         and not (spec.lockstep and (order.driver == "direct" or order.rate))  # users come and go, or wait their turn
     ]
     if not fitting:
@@ -143,8 +143,8 @@ def request_of(order: Order) -> run.Request:
         BadInput: the scenario, the store or a URL is none.
     """
     loaded = scenario.load(order.scenario)
-    if order.users > scenario.MAX_WRITERS:
-        raise BadInput(f"{order.users} users: at most {scenario.MAX_WRITERS}; start fewer with -u")
+    if order.users > scenario_rules.MAX_WRITERS:
+        raise BadInput(f"{order.users} users: at most {scenario_rules.MAX_WRITERS}; start fewer with -u")
     reduced, notes = one_cell(loaded, order)
     urls = {} if order.url is None else {order.store: from_option(order.store, order.url)}
     sites = {} if order.tracking_url is None else {order.store: site_of(order.tracking_url)}

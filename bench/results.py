@@ -13,6 +13,7 @@ from typing import Final, Literal
 from pydantic import Field, ValidationError
 
 from bench.cell import CLOSED, Cell, Criterion, Frozen, Interval, Verdict
+from bench.decision_record import Act, Move, Step
 from bench.errors import BadInput
 from bench.fault_cell import FaultCell, Untested
 
@@ -184,6 +185,10 @@ class Results(Frozen):
     comparisons: list[Comparison] = Field(default_factory=list, description="with the reference, paired in the rounds")
     control: Control | None = None
     capacities: list[Capacity] = Field(default_factory=list)
+    move: Move | None = Field(default=None, description="None: moving a store was no part of this run")
+    checklist: list[Step] = Field(default_factory=list, description="of the move, in the order of its steps")
+    cutover: list[Act] = Field(default_factory=list, description="how to carry the move out, for this very case")
+    rollback: list[Act] = Field(default_factory=list, description="how to go back to the source after the cut-over")
     baseline: "Regression | None" = None
     marks: list[Mark] = Field(default_factory=list)
     machine: Machine = Machine()

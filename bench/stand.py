@@ -5,7 +5,7 @@ user's. `bench.stands` brings them up.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -13,6 +13,7 @@ from bench.identity import TrialKey
 from bench.integrity import Expected, Tally
 from bench.job import ReadTargets
 from bench.scenario import CandidateSpec, Prefill
+from bench.servers import RunningServer
 from bench.servers.tracking import RunningTracking
 from bench.site import Site
 from bench.stores.base import Counters
@@ -21,6 +22,7 @@ from bench.stores.url import StoreUrl
 
 Echo = Callable[[str], None]
 Door = Literal["sql", "rest"]
+MoveIn = Callable[[StoreUrl, RunningServer | None], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Access:
     """How a candidate is reached: the user's own database or tracking server, else private ones of ours.
 
     ``http`` says that trials go through a tracking server, ``traces`` that some log traces; ``keep`` that our rows
-    stay in a database of the user's; ``small_disk`` that a server of ours gets a disk that can be filled.
+    stay in a database of the user's; ``small_disk`` that a server of ours gets a disk that can be filled. ``move_in``
+    puts a store into the database before it is looked at; it is told the database's server too, if that is ours.
     """
 
     url: StoreUrl | None = None
@@ -37,6 +40,7 @@ class Access:
     traces: bool = False
     keep: bool = False
     small_disk: bool = False
+    move_in: MoveIn | None = None
 
 
 @dataclass(frozen=True)

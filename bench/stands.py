@@ -50,6 +50,8 @@ async def _open_store(
     theirs = url is not None
     if url is None:
         url, source, database = await _private(name, spec, (stack, echo), access.small_disk)
+    if access.move_in is not None:
+        await access.move_in(url, database)
     store = store_for(url)
     with as_bad_input(store, theirs):
         session = await store.connect(spec.session)
@@ -79,7 +81,7 @@ async def _open_site(ready: SqlStand, access: Access, stack: AsyncExitStack, ech
             ready.site, ready.site_facts = given, their_facts(await rest.identify(access.traces))
             await _check_it_serves(ready, rest)
         return
-    settings = tracking.TrackingSettings(**ready.spec.tracking.model_dump())
+    settings = tracking.TrackingSettings(**ready.spec.tracking.model_dump(), trace_rollups=await _rolled_up(ready))
     echo(f"{ready.name}: starting an MLflow server ({settings})")
     server = await asyncio.to_thread(tracking.start, ready.store.url.mlflow, settings)
     stack.push_async_callback(asyncio.to_thread, server.stop)
@@ -90,6 +92,14 @@ async def _open_site(ready: SqlStand, access: Access, stack: AsyncExitStack, ech
         "pool": f"{settings.connections // settings.workers} connections a worker at most",
         "authentication": "basic-auth" if settings.authentication else "off",
     }
+
+
+async def _rolled_up(ready: SqlStand) -> bool:
+    """Whether MLflow's jobs have left sums over traces in the store: then its servers must be told to use them."""
+    tables = [table for table in await ready.store.tables(ready.session) if "rollup" in table]
+    found = [await ready.session.fetch(f"SELECT 1 FROM {table} LIMIT 1") for table in tables]
+    await ready.session.rollback()
+    return any(found)
 
 
 async def _check_it_serves(ready: SqlStand, rest: Rest) -> None:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any, cast, get_args
 from urllib.parse import urlsplit, urlunsplit
 
-from bench import arrivals, scenario
+from bench import arrivals, scenario, scenario_rules
 from bench.errors import BadInput
 from bench.stores import NAMES
 from bench.stores.url import from_option, hide_password, parse
 
 DEFAULT_SCENARIO = "ci"
 URL_VARIABLE = "TRACKBENCH_STORE_URL"
-MAX_USERS = scenario.MAX_WRITERS
+MAX_USERS = scenario_rules.MAX_WRITERS
 MIN_RATE, MAX_RATE = 0.01, 1_000_000  # operations a second; of fewer none may be due in a whole test
 
 _secrets: dict[str, str] = {}  # what stands in an option -> what was meant

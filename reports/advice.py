@@ -2,7 +2,7 @@
 
 from bench.cell import Cell, Criterion, Integrity, Verdict
 from bench.results import Candidate, Results
-from reports import aftermath
+from reports import aftermath, checklist
 from reports.figures import count, duration, one_line
 from reports.judged import INTEGRITY_FIELDS, SEVERITY, place, same_load, told
 from reports.rows import broken, felt, hidden
@@ -25,6 +25,8 @@ def reason(results: Results, candidate: Candidate, verdict: Verdict) -> str:
     speaks = decisive is not None and decisive.outcome == verdict != "pass"
     if decisive is not None and speaks and candidate.reference and decisive.measured is None:
         return _of_reference(results, candidate)
+    if decisive is not None and speaks and not decisive.concurrency and (step := checklist.worst(results)):
+        return f"{one_line(step.step)}: {one_line(step.said)}"
     if decisive is not None and speaks and (befell := aftermath.befell(results, decisive)):
         return befell
     if decisive is not None and speaks and (not given or _names_a_criterion(results, candidate, given)):
@@ -88,6 +90,8 @@ def next_step(results: Results, candidate: Candidate, verdict: Verdict) -> str:
     if candidate.reference:
         return "Nothing: it is what the others are compared with and decides nothing."
     decisive = deciding(results, candidate)
+    if moved := _of_move(results, candidate, decisive, verdict):
+        return moved
     if after := aftermath.next_step(results, candidate, decisive):
         return after
     if not cells and not aftermath.of(results, candidate.name):
@@ -97,6 +101,22 @@ def next_step(results: Results, candidate: Candidate, verdict: Verdict) -> str:
     if verdict == "fail":
         return _after_failure(decisive, cells)
     return _after_doubt(results, candidate, decisive)
+
+
+def _of_move(results: Results, candidate: Candidate, decisive: Criterion | None, verdict: Verdict) -> str:
+    """What to do about the store that was moved here; empty where none was, or where something else is in the way."""
+    move = results.move
+    if move is None or move.candidate != candidate.name:
+        return ""
+    if move.differs is not None:
+        return "Do not move: the stores differ. `trackbench verify` with both URLs names every difference."
+    if verdict == "pass":
+        first = "Rehearsed. Now do the same with the server that is to hold it" if move.scratch else "Move"
+        return f"{first}: the cut-over's steps are written out, and those of going back."
+    step = checklist.worst(results)
+    if step is None or (decisive is not None and decisive.concurrency and decisive.outcome == verdict):
+        return ""
+    return f"Mend this, then run it again: {one_line(step.remedy)}" if step.remedy else ""
 
 
 def _after_nothing(results: Results, candidate: Candidate) -> str:

@@ -23,7 +23,7 @@ def scope(results: Results, candidates: list[Candidate]) -> list[tuple[str, str]
     """Whose data, which size, which MLflow, which road the load took."""
     run = results.run
     return [
-        ("Data", _data(candidates)),
+        ("Data", _data(candidates) if results.move is None else _moved(candidates, one_line(results.move.source))),
         ("MLflow", one_line(run.mlflow_version) or "version not recorded"),
         ("Driver", _driver(_drivers(results))),
         *([("Tracking server", servers)] if (servers := _tracking(candidates)) else []),
@@ -180,6 +180,12 @@ def _data(candidates: list[Candidate]) -> str:
     if not candidates:
         return "not recorded"
     return f"generated, in {_whose(candidates)}; prefilled: {_sizes(candidates) or 'size not recorded'}"
+
+
+def _moved(candidates: list[Candidate], source: str) -> str:
+    """Whose data it is where a store was moved first."""
+    sizes = "; ".join(f"{one_line(each.name)}: {one_line(each.prefill)}" for each in candidates if each.prefill)
+    return f"yours, copied from {source}, and generated rows of the load, removed again. {sizes}".rstrip()
 
 
 def _sizes(candidates: list[Candidate]) -> str:

@@ -80,6 +80,8 @@ def line(each: Criterion) -> CriterionLine:
 
 def _address(each: Criterion) -> str:
     """Which cell a criterion is about, in full: what tells it from all others of its name."""
+    if not each.concurrency:
+        return spot(each)
     if each.fault:
         return f"{each.driver}, {spot(each).removeprefix('direct ')}, {one_line(each.fault)}"
     return f"{each.driver}, {place(each).removeprefix('direct ')}"

@@ -14,13 +14,19 @@ PUBLISHED: Final = "published"
 """The table of a published test's criteria, which is shown and does not decide."""
 
 DECIDES: Final = "decides"
+READY: Final = "ready"
+"""The table of criteria on a move and on what a store was moved to, which decide too."""
+
 USUAL_CONFIDENCE: Final = 0.9
 """Of the interval that judges a criterion, where it says no other."""
 
 _RELATIVE: Final = ("reference", "baseline")
 _SHARES: Final = ("integrity", "success_rate", "first_attempt_rate", "availability")
 _UNMEASURED: Final = "it could not be measured: "
-_YES_OR_NO: Final = ("durable", "schema_current", "fault.kept")
+_YES_OR_NO: Final = (
+    "durable", "schema_current", "fault.kept", "migration.equal", "migration.equal_after_load",
+    "readiness.backup_restored",
+)  # fmt: skip
 
 
 def all_cells(results: Results) -> list[Cell | FaultCell]:
@@ -65,7 +71,9 @@ def place(where: Cell | Criterion | Comparison | Control) -> str:
 
 
 def spot(where: Cell | Criterion | Comparison | Control | Capacity) -> str:
-    """The same without the load."""
+    """The same without the load; what is of no cell, as a move is, has its own name."""
+    if where.concurrency == 0:
+        return one_line(where.workload)
     road = "direct " if where.driver == "direct" else ""
     return f"{road}{one_line(where.workload)} at {where.concurrency}"
 

@@ -5,13 +5,13 @@ from xml.etree import ElementTree as ET
 
 from bench.cell import Verdict
 from bench.results import Results
-from reports import details
+from reports import checklist, details
 from reports.details import CriterionLine
 from reports.figures import printable
 
 
 def render(results: Results) -> str:
-    """The run as JUnit XML: a suite a candidate, a case a criterion.
+    """The run as JUnit XML: a suite a candidate, a case a criterion; of a move one more, with a case a step.
 
     A gating criterion that failed or stayed inconclusive is a failure, so that neither looks green.
     Advisory criteria and those of the reference never fail; their output says how they ended. Where the run did
@@ -21,7 +21,8 @@ def render(results: Results) -> str:
     root = ET.Element("testsuites", name=printable(f"trackbench {results.run.scenario}"))
     for candidate in dict.fromkeys(line.candidate for line in lines):
         _suite(root, results, candidate, [line for line in lines if line.candidate == candidate])
-    if results.verdict != "pass" and not any(_fails(line) for line in lines):
+    failing = checklist.junit(root, results, printable(results.run.started))
+    if results.verdict != "pass" and not failing and not any(_fails(line) for line in lines):
         _verdict(root, results)
     for name in ("tests", "failures"):
         root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))

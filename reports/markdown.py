@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from bench.fault_cell import FaultCell
 from bench.results import Capacity, Results
-from reports import capacity, regression, resilience, versus
+from reports import capacity, checklist, cutover, regression, resilience, versus
 from reports.figures import NOT_MEASURED, one_line
 from reports.groups import misses
 from reports.judged import measured_of
@@ -25,10 +25,12 @@ def render(results: Results) -> str:
     parts = [
         f"# {screen.symbol} {screen.word}: {escape(screen.title)}",
         f"**{escape(screen.answer)}**",
+        f"**{escape(screen.moved)}**" if screen.moved else "",
         f"**{escape(screen.aftermath)}**" if screen.aftermath else "",
         *(f"> ⚠ {escape(alarm)}" for alarm in screen.alarms),
         _marks(screen),
         _headlines(screen),
+        *checklist.markdown(results, escape),
         *_faults(results, screen),
         *(_criteria_table(each) for each in screen.tables),
         *(part for side in screen.sides for part in _side(side, alone=len(screen.sides) == 1)),
@@ -37,6 +39,7 @@ def render(results: Results) -> str:
         _baseline(results),
         _tallies(screen),
         _missed(screen),
+        *cutover.markdown(results, escape),
         _facts(screen),
         _details("What every criterion measured", _criteria(screen)),
         _details("Settings read back", _settings(results)),

@@ -52,6 +52,10 @@ class Page:
             line.rstrip()
             self.console.print(Text(" " * hang) + line, highlight=False)
 
+    def verbatim(self, text: str, style: str = "") -> None:
+        """Print ``text`` as it is, on one line that only the terminal itself may break: it is there to be copied."""
+        self.console.print(self.text(text, style), soft_wrap=True, highlight=False)
+
     def one_line(self, text: str, lead: str = "") -> None:
         """Print as much of ``text`` as one line holds, cut between clauses or words."""
         room = max(20, self.console.width - len(lead))

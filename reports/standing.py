@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.cell import Criterion, Verdict
 from bench.results import Candidate, Results
 from reports.figures import NOT_MEASURED, SYMBOLS, one_line
 from reports.groups import Group, groups
-from reports.judged import DECIDES, PUBLISHED, measured_of, place, worst
+from reports.judged import DECIDES, PUBLISHED, READY, measured_of, place, worst
 
 _WISHES: Final = ("phases.",)
 
@@ -60,7 +60,7 @@ class CriteriaTable:
     @property
     def decides(self) -> bool:
         """Whether the verdict comes from here: only then signs have colours."""
-        return self.key == DECIDES
+        return self.key in (DECIDES, READY)
 
     @property
     def columns(self) -> tuple[Standing, ...]:
@@ -74,14 +74,16 @@ class CriteriaTable:
 
 
 def tables(results: Results, candidates: Sequence[Candidate]) -> tuple[CriteriaTable, ...]:
-    """The published test's table and the one that decides; none where a scenario has no published table."""
+    """The published test's table and those that decide; none where a scenario has no published table."""
     found = groups(results, candidates)
     published = [each for each in found if table_of(each) == PUBLISHED]
     if not published:
         return ()
     deciding = [each for each in found if table_of(each) == DECIDES]
+    ready = [each for each in found if table_of(each) == READY]
     made = (
         _table(PUBLISHED, "The published test", _of_published(published, deciding, candidates), published),
+        CriteriaTable(READY, "The move and its target", _OF_READY, tuple(map(_of_move, ready))),
         _table(DECIDES, "What decides", _OF_DECIDING, deciding),
     )
     return tuple(each for each in made if each.lines)
@@ -96,6 +98,11 @@ def table_of(group: Group) -> str:
 _OF_DECIDING: Final = (
     "These criteria decide each candidate's verdict: the worst of them is the verdict. Those marked advisory decide "
     "nothing, nor does the reference."
+)
+
+_OF_READY: Final = (
+    "These criteria decide too: on the copy of your store, and on the server that is to hold it. The checklist has the "
+    "same step by step."
 )
 
 
@@ -151,6 +158,13 @@ def _line(group: Group, common: str) -> Line:
         advisory=wish and not group.gating,
         standings=tuple(_standing(each.candidate, each.reference, group.of(each.candidate)) for each in group.tallies),
     )
+
+
+def _of_move(group: Group) -> Line:
+    """A criterion of a move is judged for the target alone, and is of no place among the cells."""
+    line = _line(group, _where(group))
+    judged = {one_line(each.candidate) for each in group.criteria}
+    return replace(line, standings=tuple(each for each in line.standings if each.candidate in judged))
 
 
 def _standing(candidate: str, reference: bool, own: Sequence[Criterion]) -> Standing:

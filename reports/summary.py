@@ -7,7 +7,7 @@ from typing import Final
 from bench.cell import Cell, Percentiles, Verdict
 from bench.fault_cell import FaultCell
 from bench.results import Candidate, Results
-from reports import advice, aftermath, capacity, conditions, marks
+from reports import advice, aftermath, capacity, checklist, conditions, cutover, marks
 from reports.chosen import Chosen, choose, overloaded
 from reports.figures import NOT_MEASURED, SYMBOLS, duration, one_line, printable, rate, span
 from reports.groups import Group, groups
@@ -21,6 +21,7 @@ from reports.table import Block, build_blocks
 OUTCOME_WORDS: dict[Verdict, str] = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
 
 _MOST_SPEEDS: Final = 2
+_NOTHING: Final = "Nothing was measured, so nothing can be said."
 SEPARATOR = "\N{NO-BREAK SPACE}· "
 """Between the candidates of the answer; a line may break after it."""
 
@@ -88,9 +89,13 @@ class Screen:
     exit_code: int
     answer: str
     aftermath: str
+    moved: str
     alarms: tuple[str, ...]
     marks: tuple[MarkLine, ...]
     headlines: tuple[Headline, ...]
+    checklist: tuple[checklist.Line, ...]
+    checklist_lead: str
+    acts: tuple[cutover.Part, ...]
     faults: Matrix | None
     gaps: tuple[Gap, ...]
     sides: tuple[Side, ...]
@@ -143,6 +148,7 @@ def summarise(results: Results) -> Screen:
     run = results.run
     tried = _tried(results, candidates)
     told = {each.text for each in results.marks}
+    moved = checklist.moved(results)
     return Screen(
         title=one_line(run.title or run.scenario or run.id),
         run_id=one_line(run.id),
@@ -150,11 +156,15 @@ def summarise(results: Results) -> Screen:
         took=span(run.seconds),
         verdict=results.verdict,
         exit_code=results.exit_code,
-        answer=_answer(results, candidates, chosen) if chosen or not tried else tried,
+        answer=_answer(results, candidates, chosen) if chosen else tried or moved or _NOTHING,
         aftermath=tried if chosen else "",
+        moved=moved if chosen or tried else "",
         alarms=tuple(_alarms(results, candidates)),
         marks=marks.lines(results),
         headlines=headlines,
+        checklist=checklist.lines(results),
+        checklist_lead=checklist.lead(results),
+        acts=cutover.parts(results),
         faults=matrix(results, candidates),
         gaps=tuple(gaps(results)),
         sides=_sides(results, candidates, chosen),
@@ -244,8 +254,6 @@ def _together(text: str) -> str:
 
 def _answer(results: Results, candidates: list[Candidate], chosen: list[Chosen]) -> str:
     """Which store holds the load, how fast and with what tail: one line on the most telling workload."""
-    if not chosen:
-        return "Nothing was measured, so nothing can be said."
     main = chosen[0]
     cells = {cell.candidate: cell for cell in main.cells}
     order = {name: place for place, name in enumerate(each.name for each in candidates)}

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from bench.cell import Verdict
 from bench.results import Results
-from reports import aftermath, capacity, regression, versus
+from reports import aftermath, capacity, checklist, cutover, regression, versus
 from reports.columns import GAP, all_fits
 from reports.figures import NOT_MEASURED, one_line
 from reports.groups import Group, Miss, Tally, misses
@@ -49,11 +49,15 @@ def render(results: Results, console: Console) -> None:
     """Print the one-minute screen."""
     screen, page = summarise(results), Page(console)
     _title(page, screen)
-    for table in screen.tables[:-1]:  # what does not decide goes first, so that the last screen holds what does
-        _criteria_table(page, table)
+    cutover.terminal(results, page)
+    last = [table for table in screen.tables if table.decides] or screen.tables[-1:]
+    for table in screen.tables:
+        if table not in last:  # what does not decide goes first, so that the last screen holds what does
+            _criteria_table(page, table)
     _answer(page, screen)
     _headlines(page, screen.headlines)
-    for table in screen.tables[-1:]:
+    checklist.terminal(results, page)
+    for table in last:
         _criteria_table(page, table)
     _faults(page, results, screen)
     for side in screen.sides:
@@ -83,6 +87,8 @@ def _answer(page: Page, screen: Screen) -> None:
     text = page.text(f"{screen.symbol} {screen.word}  ", _STYLES[screen.verdict])
     text.append(page.text(_packed(screen.answer, page.console.width, len(text)), "bold"))
     page.print(text, hang=2)
+    if screen.moved:
+        page.print(page.text(screen.moved, "bold"), hang=2)
     if screen.aftermath:
         page.print(page.text(_packed(screen.aftermath, page.console.width, 0), "bold"), hang=2)
     for alarm in screen.alarms:

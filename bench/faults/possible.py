@@ -28,7 +28,7 @@ def _unproxied(stand: Stand, driver: Driver) -> str | None:
     if driver == "http":
         secured = stand.site is not None and stand.site.url.startswith("https:")
     else:
-        secured = stand.url is not None and bool(dict(stand.url.options).get("sslmode"))
+        secured = stand.url is not None and bool({"sslmode", "ssl_ca"} & dict(stand.url.options).keys())
     return "not tested: its connections are secured by TLS, and a proxy has another address" if secured else None
 
 

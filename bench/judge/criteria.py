@@ -12,7 +12,8 @@ this one, that of the ratio of the means. Where a run may go on until it is deci
 the one at its end (`bench.judge.looks`).
 
 Of a cell with a fault nothing is a rate: all its fields are exact, and those of the fault itself (``fault.kept``) are
-compared with a number only.
+compared with a number only. So are those of moving a store (``migration.equal``) and of what it was moved to
+(``readiness.failed``), which belong to no cell.
 """
 
 import math
@@ -31,6 +32,7 @@ from bench.judge.fields import (
     FIELDS,
     INTEGRITY_FIELDS,
     KEPT,
+    MOVE_FIELDS,
     ROUND_FIELDS,
     Judged,
     of_harness,
@@ -88,7 +90,7 @@ def parse(text: str) -> Expression:
     if match["number"] and not math.isfinite(float(match["number"])):
         raise BadInput(f"{text!r}: the target is too large for a number")
     against = cast(Other, match["times"] or match["bare"] or "")
-    if against and field in FAULT_FIELDS:
+    if against and field in (*FAULT_FIELDS, *MOVE_FIELDS):
         raise BadInput(f"{text!r}: {field} is compared with a number only, not with the {against}")
     return Expression(field, match["operator"], float(match["number"] or 1.0), against)
 

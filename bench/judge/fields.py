@@ -37,8 +37,18 @@ COUNT_FIELDS = (
     *INTEGRITY_FIELDS, *FACTS, "max_ms", "generator.cpu_share", "generator.loop_lag_p99_ms",
     *(f"{SCHEDULE}{name}" for name in _SCHEDULE_FIELDS), *_MEMORY_FIELDS,
 )  # fmt: skip
+MIGRATION, READINESS = "migration.", "readiness."  # fields of a move and of what it moves to: of no cell
+MOVE_FIELDS = (
+    *(
+        f"{MIGRATION}{name}"
+        for name in (
+            "equal", "equal_after_load", "problems", "differing_rows", "frozen_to_proof_s", "copy_metrics_per_s",
+        )
+    ),
+    *(f"{READINESS}{name}" for name in ("failed", "warned", "unknown", "backup_restored")),
+)  # fmt: skip
 CELL_FIELDS = (*ROUND_FIELDS, *COUNT_FIELDS, *(f"referee.{name}" for name in REFEREE_FIELDS))
-FIELDS = (*CELL_FIELDS, *FAULT_FIELDS)
+FIELDS = (*CELL_FIELDS, *FAULT_FIELDS, *MOVE_FIELDS)
 
 
 def of_harness(field: str) -> bool:
@@ -54,6 +64,11 @@ def of_cells(field: str) -> bool:
 def of_faults(field: str) -> bool:
     """Whether cells with a fault have this field."""
     return field in FAULT_FIELDS or field in INTEGRITY_FIELDS
+
+
+def of_moves(field: str) -> bool:
+    """Whether a field is of moving a store, or of what it was moved to."""
+    return field in MOVE_FIELDS
 
 
 def per_round(field: str, cell: Cell) -> Sequence[float | None]:

@@ -2,14 +2,14 @@
 
 Fields that begin with ``fault.`` are of cells with a fault; those of integrity are of all cells, faulted or not; any
 other is of cells without a fault. A power cut is made in a model, with no load beside it: there only what was left
-can be judged.
+can be judged. Fields of a move (``migration.``, ``readiness.``) are of no cell: they are judged once a run.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cell import CLOSED
 from bench.judge.criteria import parse
-from bench.judge.fields import BESIDE_A_FAULT, of_cells, of_faults
+from bench.judge.fields import BESIDE_A_FAULT, of_cells, of_faults, of_moves
 
 if TYPE_CHECKING:  # scenarios ask this module about themselves
     from bench.scenario import CriterionSpec, Driver, Scenario
@@ -66,6 +66,10 @@ def why_nowhere(criterion: "CriterionSpec", scenario: "Scenario") -> str | None:
     if cells_of(criterion, scenario):
         return None
     field = parse(criterion.expression).field
+    if of_moves(field):
+        named = ("driver", "workload", "concurrency", "loop", "stores")
+        narrowed = next((name for name in named if getattr(criterion, name) is not None), None)
+        return f"sets {narrowed}, but {field} is of the whole move: leave it out" if narrowed else None
     if not any(_has(field, one, scenario) for one in places(scenario)):
         if field in BESIDE_A_FAULT:
             return f"fits no cell of this scenario: {field} is of cells with a load and a fault beside it"

@@ -1,5 +1,7 @@
 """The verdict: the worst gating criterion wins; data lost, changed or duplicated is always exit code 4.
 
+So is a move whose stores are not equal.
+
 Also what a fault took from a store, whether or not its settings allow that. The one exception is a power cut in a model
 of the reference's disk: nobody is about to move to the reference.
 """
@@ -7,6 +9,7 @@ of the reference's disk: nobody is about to move to the reference.
 from collections.abc import Sequence
 
 from bench.cell import Cell, Criterion, Integrity, Verdict
+from bench.decision_record import Move
 from bench.errors import ExitCode
 from bench.fault_cell import FaultCell
 
@@ -19,9 +22,18 @@ def worst(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def of_candidate(
-    candidate: str, criteria: Sequence[Criterion], cells: Sequence[Cell], faults: Sequence[FaultCell] = ()
+    candidate: str,
+    criteria: Sequence[Criterion],
+    cells: Sequence[Cell],
+    faults: Sequence[FaultCell] = (),
+    move: Move | None = None,
 ) -> tuple[Verdict, str]:
-    """(verdict, the one reason for it) of a candidate; ``faults`` are its cells with a fault, and those of others."""
+    """(verdict, the one reason for it) of a candidate; ``faults`` are its cells with a fault, and those of others.
+
+    ``move`` is the move of a store, if there was one: to this candidate or to another.
+    """
+    if move is not None and move.candidate == candidate and move.differs is not None:
+        return "fail", move.differs
     own = [cell for cell in cells if cell.candidate == candidate]
     faulted = [cell for cell in faults if cell.candidate == candidate]
     if broken := _broken(own, faulted):
@@ -35,7 +47,8 @@ def of_candidate(
         return ("pass", f"all {len(gating)} gating criteria hold") if doubt is None else ("inconclusive", doubt)
     first = next(item for item in gating if item.outcome == verdict)
     fault = f", {first.fault}" if first.fault else ""
-    return verdict, f"{first.name} ({first.expression}, {first.workload} at {first.concurrency}{fault}): {first.reason}"
+    where = f"{first.workload} at {first.concurrency}{fault}" if first.concurrency else first.workload
+    return verdict, f"{first.name} ({first.expression}, {where}): {first.reason}"
 
 
 def _broken(cells: Sequence[Cell], faults: Sequence[FaultCell]) -> str | None:
@@ -84,8 +97,12 @@ def of_run(verdicts: dict[str, Verdict], reference: str | None) -> Verdict:
     return worst(others or list(verdicts.values()))
 
 
-def exit_code(verdict: Verdict, cells: Sequence[Cell], faults: Sequence[FaultCell] = ()) -> ExitCode:
+def exit_code(
+    verdict: Verdict, cells: Sequence[Cell], faults: Sequence[FaultCell] = (), move: Move | None = None
+) -> ExitCode:
     """The exit code that goes with a run's verdict."""
+    if move is not None and move.differs is not None:
+        return ExitCode.INTEGRITY
     doors = [*(door for cell in cells for door in cell.doors), *(door for cell in faults for door in deciding(cell))]
     if any(door.broken for door in doors):
         return ExitCode.INTEGRITY

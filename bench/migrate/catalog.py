@@ -48,6 +48,7 @@ TRACKING: Final = Family(
     "tracking store", "alembic_version", frozenset({"experiments", "runs", "metrics", "params", "tags"})
 )
 AUTH: Final = Family("authentication database", "alembic_version_auth", frozenset({"users"}))
+_MYSQL: Final = ("mysql", "mariadb")
 FAMILIES: Final = (TRACKING, AUTH)  # in this order: a tracking store may have a table of users one day
 
 
@@ -95,6 +96,7 @@ class Table:
     uniques: tuple[tuple[str, ...], ...] = ()
     indexes: tuple[Index, ...] = ()
     foreign_keys: tuple[ForeignKey, ...] = ()
+    keyed: bool = True  # whether the key is the primary key
     checks: tuple[str, ...] = ()
 
     @property
@@ -153,7 +155,8 @@ def catalog_of(connection: sa.Connection, url: StoreUrl) -> Catalog:
         rows = connection.execute(sa.text(f"SELECT version_num FROM {family.version_table}")).all()
         revision = rows[0][0] if rows else None
     wanted = sorted(names - {one.version_table for one in FAMILIES})
-    tables = {name: _table(inspector, name, url) for name in wanted}
+    reflected = _Reflected.of(inspector, wanted)
+    tables = {name: _table(reflected, name, url) for name in wanted}
     return Catalog(url.store, family, revision, {name: tables[name] for name in in_order(tables.values(), str(url))})
 
 
@@ -177,12 +180,37 @@ def in_order(tables: Iterable[Table], where: str) -> list[str]:
         raise BadInput(f"{where}: foreign keys in a circle ({circle}); no order of copying fits them") from error
 
 
-def _table(inspector: sa.Inspector, name: str, url: StoreUrl) -> Table:
-    columns = tuple(_column(found, f"{url}: {name}.{found['name']}") for found in inspector.get_columns(name))
-    key = tuple(inspector.get_pk_constraint(name)["constrained_columns"])
-    uniques = {tuple(found["column_names"]) for found in inspector.get_unique_constraints(name)}
+@dataclass(frozen=True)
+class _Reflected:
+    """What SQLAlchemy finds, of all tables at once: one by one they cost hundreds of round trips."""
+
+    columns: Mapping[str, Any]
+    keys: Mapping[str, Any]
+    uniques: Mapping[str, Any]
+    indexes: Mapping[str, Any]
+    foreign_keys: Mapping[str, Any]
+    checks: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, inspector: sa.Inspector, names: list[str]) -> _Reflected:
+        """That of the tables of these names."""
+        found: tuple[Mapping[Any, Any], ...] = (
+            inspector.get_multi_columns(filter_names=names),
+            inspector.get_multi_pk_constraint(filter_names=names),
+            inspector.get_multi_unique_constraints(filter_names=names),
+            inspector.get_multi_indexes(filter_names=names),
+            inspector.get_multi_foreign_keys(filter_names=names),
+            inspector.get_multi_check_constraints(filter_names=names),
+        )
+        return cls(*({place[1]: what for place, what in one.items()} for one in found))
+
+
+def _table(reflected: _Reflected, name: str, url: StoreUrl) -> Table:
+    columns = tuple(_column(found, name, url) for found in reflected.columns[name])
+    key = tuple(reflected.keys[name]["constrained_columns"])
+    uniques = {tuple(found["column_names"]) for found in reflected.uniques[name]}
     indexes = []
-    for found in inspector.get_indexes(name):
+    for found in reflected.indexes[name]:
         if not found.get("duplicates_constraint"):
             of = tuple(column or "(expression)" for column in found["column_names"])
             indexes.append(Index(found["name"] or "", of, bool(found["unique"])))
@@ -194,8 +222,9 @@ def _table(inspector: sa.Inspector, name: str, url: StoreUrl) -> Table:
         key or tuple(column.name for column in columns),
         tuple(sorted(uniques)),
         tuple(sorted(indexes, key=lambda index: (index.columns, index.name))),
-        tuple(sorted((_foreign_key(found) for found in inspector.get_foreign_keys(name)), key=lambda one: one.columns)),
-        tuple(sorted(found["sqltext"] for found in inspector.get_check_constraints(name))),
+        tuple(sorted((_foreign_key(found) for found in reflected.foreign_keys[name]), key=lambda one: one.columns)),
+        bool(key),
+        tuple(sorted(found["sqltext"] for found in reflected.checks[name])),
     )
 
 
@@ -209,10 +238,11 @@ def _foreign_key(found: Any) -> ForeignKey:
     )
 
 
-def _column(found: Any, where: str) -> Column:
+def _column(found: Any, table: str, url: StoreUrl) -> Column:
     type_: TypeEngine[Any] = found["type"]
     kind = _kind(type_)
     if kind is None:
+        where = f"{url}: {table}.{found['name']}"
         raise BadInput(f"{where}: type {type_} is not known to Trackbench, so that equality could not be proved")
     numbered = bool(found.get("autoincrement") is True or found.get("identity"))
     default = str(found.get("default") or "")
@@ -225,7 +255,7 @@ def _column(found: Any, where: str) -> Column:
         bool(found["nullable"]),
         bits=bits,
         characters=getattr(type_, "length", None) if text and not isinstance(type_, sa.Text) else None,
-        octets=_octets(type_),
+        octets=_octets(type_, url.store),
         generated=bool(found.get("computed")),
         numbered=numbered or default.startswith("nextval("),
     )
@@ -273,13 +303,9 @@ _OCTETS: tuple[tuple[type[Any], int], ...] = (
 )
 
 
-def _octets(type_: TypeEngine[Any]) -> int | None:
+def _octets(type_: TypeEngine[Any], store: str) -> int | None:
     """The most bytes that MySQL keeps in such a column; others have no such limit below a gigabyte."""
     for base, most in _OCTETS:
         if isinstance(type_, base):
             return most
-    return (
-        2**16 - 1
-        if type(type_).__module__.startswith("sqlalchemy.dialects.mysql") and isinstance(type_, sa.LargeBinary)
-        else None
-    )
+    return 2**16 - 1 if store in _MYSQL and isinstance(type_, sa.LargeBinary) else None

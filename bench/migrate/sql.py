@@ -30,5 +30,13 @@ def read(store: str, column: Column) -> str:
 
 
 def select(store: str, table: str, columns: Sequence[Column]) -> str:
-    """All rows of ``table``, in whatever order the database gives them; add a WHERE or an ORDER BY to it."""
+    """All rows of ``table``, in whatever order the database gives them."""
+    return f"{ordered(store, table, columns)}{' NOT INDEXED' if store == 'sqlite' else ''}"
+
+
+def ordered(store: str, table: str, columns: Sequence[Column]) -> str:
+    """The same; add a WHERE or an ORDER BY to it.
+
+    Without either, SQLite may give the rows of an index instead of the table's, and a damaged one has others.
+    """
     return f"SELECT {', '.join(read(store, column) for column in columns)} FROM {quoted(store, table)}"

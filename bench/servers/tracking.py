@@ -43,6 +43,7 @@ class TrackingSettings:
     """How the tracking server runs. None: MLflow's default (a pool of 5, 10 more at need, for each worker).
 
     ``artifact_root`` is where new experiments keep artifacts; None: served by the server from its private folder.
+    ``trace_rollups`` must be said of a store that has any, or MLflow does not start; the jobs that make them never run.
     """
 
     workers: int = 4
@@ -50,6 +51,7 @@ class TrackingSettings:
     max_overflow: int | None = None
     authentication: bool = False
     artifact_root: str | None = None
+    trace_rollups: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what MLflow would pass over in silence."""
@@ -248,6 +250,8 @@ def _launch(store_uri: str, settings: TrackingSettings, folder: Path, password: 
         more["MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"] = str(settings.pool_size)
     if settings.max_overflow is not None:
         more["MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"] = str(settings.max_overflow)
+    if settings.trace_rollups:
+        more["MLFLOW_SQL_TRACE_ROLLUPS_ENABLED"] = "true"
     if settings.authentication:
         more["MLFLOW_FLASK_SERVER_SECRET_KEY"] = key
         more["MLFLOW_AUTH_ADMIN_USERNAME"] = ADMIN

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import aiomysql
@@ -11,7 +12,9 @@ from bench import codes
 from bench.errors import BadInput
 from bench.faults.spec import Kind, Target
 from bench.outcome import ErrorKind
+from bench.stores import tls
 from bench.stores.base import TORN, Counters, Dialect, Durability, Examination, Row, Session, Store, promise
+from bench.stores.mysql_rows import rows_of
 
 _ROWS_A_STATEMENT = 1000
 _LOGIN_S = 20
@@ -90,9 +93,10 @@ class MysqlSession(Session):
         self._frozen = True
 
     async def stream(self, statement: str, *args: object, size: int = 50_000) -> AsyncIterator[Sequence[Row]]:
-        async with self._connection.cursor(aiomysql.SSCursor) as cursor:
-            await cursor.execute(statement, args or None)
-            while rows := await cursor.fetchmany(size):
+        async with self._connection.cursor() as cursor:
+            whole = cursor.mogrify(statement, args) if args else statement
+        async with aclosing(rows_of(self._connection, whole, size)) as batches:
+            async for rows in batches:
                 yield rows
         if not self._frozen:
             await self._connection.rollback()
@@ -115,7 +119,8 @@ class MysqlStore(Store):
         """Log in; ``options`` become settings of the session."""
         url = self.url
         async with asyncio.timeout(_LOGIN_S):  # aiomysql's own limit ends before the handshake
-            connection = await aiomysql.connect(
+            connection = await tls.connect(
+                url.authority,
                 host=url.host,
                 port=url.port,
                 user=url.user,

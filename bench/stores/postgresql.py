@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import nullcontext
+from datetime import date, timedelta
 from typing import cast
+from urllib.parse import urlencode
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
@@ -39,6 +41,7 @@ _SETTINGS = (
     "wal_writer_delay", "server_encoding", "lc_collate", "ssl", "synchronous_standby_names",
 )  # fmt: skip
 _RELOAD_S = 10.0
+_EPOCH = date(2000, 1, 1)  # of PostgreSQL's dates
 
 # pg_amcheck's own choice of relations, by name; the whole database's, so that chunks of hypertables are among them.
 _INDEXES = (
@@ -99,7 +102,15 @@ class PostgresqlSession(Session):
         records = cast("Sequence[Sequence[object]]", rows)
         await self.connection.copy_records_to_table(table, records=records, columns=list(columns))
 
+    async def exact_dates(self) -> None:
+        """Read and write each date as itself: asyncpg takes the first and last that Python knows for infinite ones.
+
+        Those that Python does not know, infinite ones among them, are read as text.
+        """
+        await self.connection.set_type_codec("date", schema="pg_catalog", encoder=_days, decoder=_date, format="tuple")
+
     async def freeze(self) -> None:
+        await self.exact_dates()
         await self.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         await self.connection.execute("SELECT 1")  # the first statement takes the snapshot
 
@@ -127,12 +138,12 @@ class PostgresqlStore(Store):
         """Log in; ``options`` become settings of the session."""
         url = self.url
         connection = await asyncpg.connect(
+            f"postgresql://?{urlencode(url.options)}",  # read as libpq reads it: what all goes into verification
             host=url.host,
             port=url.port,
             user=url.user or None,
             password=url.password or None,
             database=url.database,
-            ssl=dict(url.options).get("sslmode"),  # type: ignore[arg-type]
             server_settings={"application_name": "trackbench", **(options or {})},
             timeout=20,
         )
@@ -280,6 +291,17 @@ async def _damage(session: Session, check: str, relations: list[str]) -> list[st
         return [problem for one in relations for problem in await _damage(session, check, [one])]
     await session.execute("RELEASE here")
     return [row[0] for row in rows if row[0]]
+
+
+def _days(value: date) -> tuple[int]:
+    return ((value - _EPOCH).days,)
+
+
+def _date(value: tuple[int]) -> date | str:
+    try:
+        return _EPOCH + timedelta(value[0])
+    except OverflowError:
+        return f"{value[0]} days after {_EPOCH}"
 
 
 def _three_times(delay: str) -> str:

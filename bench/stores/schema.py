@@ -1,22 +1,31 @@
 """MLflow's schema on a store: made by MLflow's own migrations, recognised, and refused when it does not fit."""
 
+import ast
 import asyncio
 import json
 import os
 import sys
-import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bench.errors import BadInput
+from bench.stores import schema_child
 from bench.stores.base import Session, Store
 from bench.stores.url import StoreUrl
 
-_URI_VARIABLE = "TRACKBENCH_SCHEMA_URI"  # by environment, so that no password shows in a process list
+if TYPE_CHECKING:
+    from bench.migrate.catalog import Family
+
+_MIGRATIONS: Final = {  # of a family, by the table that holds its revision: where MLflow keeps them
+    "alembic_version": "store/db_migrations/versions",
+    schema_child.AUTH: "server/auth/db/migrations/versions",
+}
 _NEEDED = frozenset({"metrics", "latest_metrics", "params", "tags", "runs", "experiments", "alembic_version"})
 
 
@@ -94,7 +103,96 @@ async def create(url: StoreUrl, artifact_root: str) -> None:
     Raises:
         BadInput: MLflow could not; the message holds its last words.
     """
-    await _child("create", {_URI_VARIABLE: url.mlflow, "TRACKBENCH_ARTIFACT_ROOT": artifact_root})
+    await _child("create", {schema_child.URI: url.mlflow, schema_child.ARTIFACTS: artifact_root})
+
+
+async def create_at(url: StoreUrl, family: "Family", revision: str | None) -> None:
+    """Make the tables of a family as they are at ``revision``, with MLflow's own migrations.
+
+    There must be none of them; a table of ours is left alone. What MLflow's migrations put in (the default experiment
+    and workspace) is there afterwards. No revision is an authentication database's of before MLflow 3.6. Takes about
+    3 s and MySQL's time for 280 statements that change a schema.
+
+    Raises:
+        BadInput: MLflow could not; the message holds its last words. PostgreSQL is as it was then, the others not.
+    """
+    await _child(
+        "create_at",
+        {
+            schema_child.URI: url.mlflow,
+            schema_child.FAMILY: family.version_table,
+            schema_child.REVISION: revision or "",
+        },
+        f"make its schema at revision {revision}" if revision else "make its first schema",
+    )
+
+
+async def upgrade(url: StoreUrl, family: "Family") -> None:
+    """Bring a store to our MLflow's schema in place, by what ``mlflow db upgrade`` does: only ever a copy.
+
+    Raises:
+        BadInput: MLflow could not; the message holds its last words.
+    """
+    order = {schema_child.URI: url.mlflow, schema_child.FAMILY: family.version_table}
+    await _child("upgrade", order, "upgrade its schema")
+
+
+async def take_file_store(folder: Path, url: StoreUrl) -> list[str]:
+    """Bring the file store in ``folder`` into an empty SQLite file, by what ``mlflow migrate-filestore`` does.
+
+    Gives what MLflow passed over because it could not read it, in its own words.
+
+    Raises:
+        BadInput: MLflow could not; the message holds its last words.
+    """
+    order = {schema_child.URI: url.mlflow, schema_child.FOLDER: str(folder)}
+    reply = await _child("file_store", order, "take the file store in")
+    passed_over: list[str] = reply["passed_over"]
+    return passed_over
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The revisions of one family that our MLflow knows; ``head`` is the one it wants."""
+
+    head: str
+    known: frozenset[str]
+
+
+@cache
+def lineage(family: "Family") -> Lineage:
+    """Read from the migrations' files, without MLflow: importing it takes seconds.
+
+    Raises:
+        BadInput: the files say nothing that makes sense; MLflow keeps them elsewhere, then.
+    """
+    found = find_spec("mlflow")
+    root = Path((found.submodule_search_locations or [""])[0]) if found else Path()
+    below: dict[str, set[str]] = {}
+    for path in (root / _MIGRATIONS[family.version_table]).glob("*.py"):
+        said = _assigned(path.read_text(encoding="utf-8"))
+        if isinstance(revision := said.get("revision"), str):
+            before = said.get("down_revision")
+            below[revision] = {before} if isinstance(before, str) else set(before or ())
+    heads = set(below) - set().union(*below.values())
+    if len(heads) != 1:
+        raise BadInput(
+            f"MLflow {mlflow_version()}: its migrations have {len(heads)} ends; install the one that Trackbench wants"
+        )
+    return Lineage(heads.pop(), frozenset(below))
+
+
+def _assigned(source: str) -> dict[str, Any]:
+    """What a migration's file gives its module's names, where that is a constant."""
+    said = {}
+    for statement in ast.parse(source).body:
+        if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
+            continue
+        name = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+        if isinstance(name, ast.Name):
+            with suppress(ValueError):
+                said[name.id] = ast.literal_eval(statement.value)
+    return said
 
 
 _revisions: list[Revisions] = []  # they never change, and asking takes seconds
@@ -112,12 +210,12 @@ async def _ask_revisions() -> Revisions:
     return Revisions(reply["head"], frozenset(reply["known"]), frozenset(reply["tables"]))
 
 
-async def _child(order: str, environment: dict[str, str]) -> dict[str, Any]:
+async def _child(order: str, environment: dict[str, str], what: str = "prepare the store") -> dict[str, Any]:
     """MLflow is imported in a process of its own: it is heavy, and it configures logging for everybody."""
     ours, alive = os.pipe()  # the child ends when the other end closes, which it does however we end
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bench.stores.schema", order,
+            sys.executable, "-m", "bench.stores.schema_child", order,
             stdin=ours, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env=os.environ | environment | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
             start_new_session=True,
@@ -131,46 +229,16 @@ async def _child(order: str, environment: dict[str, str]) -> dict[str, Any]:
     finally:
         os.close(ours)
         os.close(alive)
+    reply: dict[str, Any] = json.loads((out.decode().splitlines() or ["{}"])[-1])
     if process.returncode != 0:
-        secret = environment.get(_URI_VARIABLE, "")
         lines = [line for line in err.decode(errors="replace").splitlines() if line.strip()]
-        last = lines[-1].replace(secret, "the store") if lines and secret else (lines or ["no message"])[-1]
-        raise BadInput(f"MLflow {mlflow_version()} could not prepare the store: {last}")
-    reply: dict[str, Any] = json.loads(out.decode().splitlines()[-1])
+        why = reply.get("why") or (lines or ["no message"])[-1]
+        if secret := environment.get(schema_child.URI, ""):
+            why = why.replace(secret, "the store")
+        raise BadInput(f"MLflow {mlflow_version()} could not {what}: {why}")
     return reply
-
-
-def _end_with_owner() -> None:
-    """A server that is gone with its owner would be waited for, attempt after attempt."""
-    os.read(0, 1)
-    os._exit(1)
-
-
-def _main(order: str) -> None:
-    threading.Thread(target=_end_with_owner, daemon=True).start()
-    reply: dict[str, Any] = {}
-    if order == "create":
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-        SqlAlchemyStore(os.environ[_URI_VARIABLE], os.environ["TRACKBENCH_ARTIFACT_ROOT"])
-    else:
-        from alembic.script import ScriptDirectory
-        from mlflow.store.db.base_sql_model import Base
-        from mlflow.store.db.utils import _get_alembic_config
-
-        scripts = ScriptDirectory.from_config(_get_alembic_config(""))
-        reply = {
-            "head": scripts.get_current_head(),
-            "known": [one.revision for one in scripts.walk_revisions()],
-            "tables": [*Base.metadata.tables, "alembic_version"],
-        }
-    sys.stdout.write(json.dumps(reply) + "\n")
 
 
 def template_path(cache_dir: Path) -> Path:
     """Where the SQLite template of our MLflow's schema is kept."""
     return cache_dir / f"schema-mlflow-{mlflow_version()}.db"
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1])

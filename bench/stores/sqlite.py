@@ -51,6 +51,10 @@ DIALECT = Dialect(
 )
 
 
+def _any_text(found: bytes) -> str:
+    return found.decode("utf-8", "surrogateescape")
+
+
 class SqliteSession(Session):
     """One aiosqlite connection, a thread of its own; Python's driver opens transactions at the first write."""
 
@@ -103,6 +107,10 @@ class SqliteSession(Session):
         async with self._db.execute(statement, args) as cursor:
             while rows := list(await cursor.fetchmany(size)):
                 yield rows
+
+    def take_any_text(self) -> None:
+        """From now on read text that is not UTF-8 too, with its odd bytes escaped; until then such a read fails."""
+        self._db.text_factory = _any_text
 
     async def close(self) -> None:
         with suppress(ValueError, TimeoutError):  # aiosqlite's answer when it is closed; a lock that is waited for

@@ -1,6 +1,7 @@
 """Store URLs: MLflow's own backend-store URIs, and ``timescaledb://``, which is ours. Translated here only."""
 
 import os
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -17,11 +18,13 @@ STORE_OF_SCHEME = {
 }
 _FORMS = "sqlite:///file.db, postgresql://user:password@host/db, timescaledb://…, mysql+pymysql://…"
 _OPTIONS = {
-    "postgresql": ("sslmode",),
-    "timescaledb": ("sslmode",),
-    "mysql": ("charset",),
-    "mariadb": ("charset",),
+    "postgresql": ("sslmode", "sslrootcert"),
+    "timescaledb": ("sslmode", "sslrootcert"),
+    "mysql": ("charset", "ssl_ca"),
+    "mariadb": ("charset", "ssl_ca"),
 }  # what the direct drivers honour as MLflow's do; anything else would be ignored by one of them
+_AUTHORITY = ("sslrootcert", "ssl_ca")  # a file with the certificates of those who may vouch for the server
+_VERIFYING = ("verify-ca", "verify-full")
 _DEFAULT_PORT = {"postgresql": 5432, "timescaledb": 5432, "mysql": 3306, "mariadb": 3306}
 
 
@@ -45,6 +48,19 @@ class StoreUrl:
             return f"sqlite:///{self.path}"
         scheme = "mysql+pymysql" if self.store in ("mysql", "mariadb") else "postgresql+psycopg2"
         return self._text(scheme, self.password)
+
+    @property
+    def authority(self) -> str | None:
+        """The file whose certificates vouch for the server, if the URL names one."""
+        options = dict(self.options)
+        return next((options[name] for name in _AUTHORITY if name in options), None)
+
+    @property
+    def verified(self) -> bool:
+        """Whether both drivers go on only if the server proves, over TLS, that it is the one named here."""
+        if self.store in ("mysql", "mariadb"):
+            return self.authority is not None
+        return dict(self.options).get("sslmode") == "verify-full"
 
     def __str__(self) -> str:
         return f"sqlite:///{self.path}" if self.path is not None else self._text(self.store, "***")
@@ -102,6 +118,7 @@ def parse(text: str, store: str | None = None) -> StoreUrl:
         if name not in _OPTIONS[meant]:
             allowed = ", ".join(_OPTIONS[meant])
             raise BadInput(f"store URL {shown!r}: direct connections know no option {name!r}; only {allowed}")
+    options = _with_authority(shown, options)
     return StoreUrl(
         meant,
         host=parts.hostname,
@@ -111,6 +128,28 @@ def parse(text: str, store: str | None = None) -> StoreUrl:
         database=database,
         options=options,
     )
+
+
+def _with_authority(shown: str, options: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """``options`` with the path of the authority's file made absolute, since children have folders of their own.
+
+    Raises:
+        BadInput: it is no file of certificates, or the drivers would not use it.
+    """
+    given = dict(options)
+    mode = given.get("sslmode", "prefer")
+    if "sslrootcert" in given and mode not in _VERIFYING:
+        raise BadInput(f"store URL {shown!r}: sslrootcert without verification; add sslmode=verify-full")
+    for name in _AUTHORITY:
+        if name in given:
+            path = Path(given[name]).expanduser().resolve()
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+            except (OSError, ValueError) as error:  # of TLS's own errors too
+                why = "no such file" if isinstance(error, FileNotFoundError) else "can't be read as certificates"
+                raise BadInput(f"store URL {shown!r}: {name}: {why}; give the authority's certificate (PEM)") from error
+            given[name] = str(path)
+    return tuple(given.items())
 
 
 def _sqlite(text: str, shown: str) -> StoreUrl:

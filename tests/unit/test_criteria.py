@@ -10,7 +10,16 @@ from made import PERCENTILES, a_cell
 from bench.cell import Availability, Cell, Criterion, Generator, Integrity, MemoryUse, Operation, Probe, Schedule
 from bench.errors import BadInput
 from bench.judge.criteria import Expression, Other, Rule, judge, parse, percent
-from bench.judge.fields import CELL_FIELDS, COUNT_FIELDS, FAULT_FIELDS, FIELDS, REFEREE_FIELDS, ROUND_FIELDS, unit_of
+from bench.judge.fields import (
+    CELL_FIELDS,
+    COUNT_FIELDS,
+    FAULT_FIELDS,
+    FIELDS,
+    MOVE_FIELDS,
+    REFEREE_FIELDS,
+    ROUND_FIELDS,
+    unit_of,
+)
 from bench.judge.statistics import log_interval, spread, unpaired
 from bench.outcome import ErrorKind
 
@@ -31,7 +40,7 @@ numbers = st.integers(0, 10**6).map(str) | st.floats(0, 1e9).map(repr) | st.samp
 def test_a_valid_expression_is_what_it_says(
     field: str, sign: str, number: str, blank: str, form: int, other: Other
 ) -> None:
-    form = 0 if field in FAULT_FIELDS else form  # they are compared with a number only
+    form = 0 if field in (*FAULT_FIELDS, *MOVE_FIELDS) else form  # they are compared with a number only
     target = (number, f"{number}{blank}*{blank}{other}", other)[form]
     found = parse(f"{blank}{field}{blank}{sign}{blank}{target}{blank}")
     assert found == Expression(field, sign, 1.0 if form == 2 else float(number), other if form > 0 else "")
@@ -59,7 +68,7 @@ def test_what_does_not_fit_is_refused_in_one_line(text: str) -> None:
 
 
 @pytest.mark.parametrize("other", ["reference", "baseline"])
-@pytest.mark.parametrize("field", FAULT_FIELDS)
+@pytest.mark.parametrize("field", [*FAULT_FIELDS, *MOVE_FIELDS])
 def test_what_a_fault_did_is_compared_with_a_number_only(field: str, other: str) -> None:
     assert parse(f"{field} <= 1").field == field
     for target in (other, f"2 * {other}"):
@@ -164,7 +173,8 @@ def test_every_count_is_tried_here() -> None:
     assert set(COUNTS) | set(ROUND_FIELDS) == set(CELL_FIELDS)
     assert not set(COUNT_FIELDS) & set(ROUND_FIELDS)
     assert not set(CELL_FIELDS) & set(FAULT_FIELDS)
-    assert set(CELL_FIELDS) | set(FAULT_FIELDS) == set(FIELDS)
+    assert not set(MOVE_FIELDS) & {*CELL_FIELDS, *FAULT_FIELDS}
+    assert {*CELL_FIELDS, *FAULT_FIELDS, *MOVE_FIELDS} == set(FIELDS)
 
 
 NOTHING = a_cell(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench import scenario
+from bench import scenario, scenario_rules
 from bench.errors import BadInput
 from bench.host import Order, one_cell, request_of
 from bench.plan import Overrides, Pace, plan
@@ -139,7 +139,7 @@ def test_the_default_scenario_has_a_workload_for_every_user_class(driver: str, k
 
 def test_too_many_users_are_refused() -> None:
     with pytest.raises(BadInput, match="at most"):
-        request_of(replace(ORDER, users=scenario.MAX_WRITERS + 1))
+        request_of(replace(ORDER, users=scenario_rules.MAX_WRITERS + 1))
 
 
 def test_the_users_own_tracking_server_stands_for_the_store() -> None:

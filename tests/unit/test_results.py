@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from fixtures_results_move import moved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import a_cell, a_criterion, a_result
@@ -20,6 +21,7 @@ KINDS = {
     "whole": WHOLE,
     "empty": a_result(cells=[], criteria=[], verdicts={}, verdict="inconclusive", exit_code=3),
     "unmeasured": a_result(cells=[a_cell(metrics_per_s=None, per_round={"p99_ms": [None, 1.0]}, success_rate=None)]),
+    "moved": moved(),
     "undecided": a_result(criteria=[a_criterion(measured=None, limit=None, interval=None, rounds_needed=12)]),
 }
 
@@ -46,6 +48,14 @@ def test_every_kind_of_result_fits_the_schema_and_comes_back(name: str, tmp_path
     assert sorted(each.name for each in tmp_path.iterdir()) == ["results.json"]  # no draft is left
     assert read(tmp_path) == read(path) == found
     jsonschema.validate(json.loads(path.read_text(encoding="utf-8")), json.loads(results.schema()))
+
+
+def test_results_of_before_moves_are_read(tmp_path: Path) -> None:
+    told = json.loads(WHOLE.write(tmp_path).read_text(encoding="utf-8"))
+    for name in ("move", "checklist", "cutover", "rollback"):
+        del told[name]
+    (tmp_path / "results.json").write_text(json.dumps(told), encoding="utf-8")
+    assert read(tmp_path) == WHOLE
 
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from certificates import issue
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
@@ -70,6 +72,50 @@ def test_mlflow_gets_every_part_unchanged(
     again = parse(url.mlflow, store)
     if not database.startswith("/"):
         assert again == url
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    """A file with a certificate."""
+    path = tmp_path / "our ca.pem"
+    path.write_bytes(issue("authority").certificate)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("url", "option"),
+    [("postgresql://h/d?sslmode=verify-full&sslrootcert={}", "sslrootcert"), ("mysql://h/d?ssl_ca={}", "ssl_ca")],
+)
+def test_the_authority_of_verified_tls(url: str, option: str, authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(authority.parent)
+    found = parse(url.format(quote(authority.name)))  # children of ours have folders of their own
+    assert found.authority == str(authority)
+    assert found.verified
+    assert make_url(found.mlflow).query[option] == str(authority)
+    assert parse(found.mlflow) == found
+
+
+@pytest.mark.parametrize(
+    ("url", "part"),
+    [
+        ("postgresql://h/d?sslrootcert={ca}", "add sslmode=verify-full"),
+        ("postgresql://h/d?sslmode=require&sslrootcert={ca}", "add sslmode=verify-full"),
+        ("postgresql://h/d?sslmode=verify-full&sslrootcert={ca}.old", "no such file"),
+        ("mysql://h/d?ssl_ca={ca}.old", "no such file"),
+        ("mysql://h/d?ssl_ca=/", "can't be read as certificates"),
+        ("mysql://h/d?ssl_ca=/etc/hostname", "can't be read as certificates"),
+        ("mysql://h/d?sslrootcert={ca}", "only charset, ssl_ca"),
+    ],
+)
+def test_what_would_not_be_verified_is_refused(url: str, part: str, authority: Path) -> None:
+    assert part in refusal(url.format(ca=authority))
+
+
+@pytest.mark.parametrize("url", ["postgresql://h/d", "postgresql://h/d?sslmode=require", "mysql://h/d", "sqlite:////x"])
+def test_other_urls_are_not_verified(url: str) -> None:
+    found = parse(url)
+    assert not found.verified
+    assert found.authority is None
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,0 +1,63 @@
+"""Whether the schema is the one that our MLflow makes: its revision, and all of its keys, indexes and constraints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.migrate.catalog import TRACKING, Catalog
+from bench.migrate.proof import StructureDifference
+from bench.readiness.check import Check
+from bench.readiness.scene import listed
+from bench.stores import schema
+
+_NONE = "none"  # what `compare_structure` says of a side that lacks something
+
+
+def revision(found: str | None, head: str, known: frozenset[str], family: str) -> Check:
+    """The check of the revision; ``known`` are all that our MLflow knows."""
+    title = "Schema revision"
+    ours = f"MLflow {schema.mlflow_version()}"
+    if found == head:
+        return Check(name="revision", title=title, outcome="pass", found=f"{head}, which {ours} wants")
+    if found in known or found is None:
+        upgrade = "mlflow db upgrade <URL>" if family == TRACKING.name else "mlflow server --app-name basic-auth"
+        return Check(
+            name="revision",
+            title=title,
+            outcome="fail",
+            found=f"{found or 'none'} is older than {head}: {ours} refuses to start on it",
+            remedy=f"rehearse it on a copy, back the store up, then `{upgrade}`",
+        )
+    return Check(
+        name="revision",
+        title=title,
+        outcome="unknown",
+        found=f"{found} is newer than {head} or not MLflow's: {ours} does not know it",
+        remedy="use a Trackbench for that MLflow",
+    )
+
+
+def structure(differences: Sequence[StructureDifference], compared: Catalog) -> Check:
+    """The check of what `compare_structure` found between a pristine schema (source) and this one (target)."""
+    title = "Indexes and constraints"
+    if not differences:
+        found = (
+            f"all of {len(compared.tables)} tables, with their keys, indexes and constraints, are as MLflow makes them"
+        )
+        return Check(name="structure", title=title, outcome="pass", found=found)
+    lost = [one for one in differences if one.source != _NONE]
+    named = [f"{one.what} of {one.table}: {one.source}, here {one.target}" for one in lost or differences]
+    if not lost:
+        found = f"MLflow's, and beside them {listed(named, 3)}"
+        remedy = "see who made them: `mlflow db upgrade` does not expect them"
+        return Check(name="structure", title=title, outcome="warn", found=found, remedy=remedy)
+    return Check(
+        name="structure",
+        title=title,
+        outcome="fail",
+        found=f"{len(lost)} differ from MLflow's: {listed(named, 3)}",
+        remedy=(
+            "make them again as MLflow's migrations do (mlflow/store/db_migrations), or copy the store into a fresh "
+            "schema with `trackbench migrate`"
+        ),
+    )
