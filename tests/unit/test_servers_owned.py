@@ -137,7 +137,8 @@ def test_stop_does_not_wait_for_a_start_in_another_thread(started):
 def test_frozen_and_thawed(started):
     server = started()
     server.freeze()
-    assert eventually(lambda: psutil.Process(server.pid).status() == psutil.STATUS_STOPPED)  # once a disk has answered it
+    stopped = psutil.STATUS_STOPPED
+    assert eventually(lambda: psutil.Process(server.pid).status() == stopped)  # once the disk has answered it
     assert server.alive
     server.thaw()
     assert psutil.Process(server.pid).status() != psutil.STATUS_STOPPED
