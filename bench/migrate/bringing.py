@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from bench.errors import BadInput
 from bench.migrate.applying import Changes, apply, gather
 from bench.migrate.catalog import reflect
 from bench.migrate.client import compare_as_mlflow
@@ -24,13 +25,16 @@ from bench.migrate.verify import pairs_of, prove_rows
 from bench.scratch import scratch_folder
 
 _SECRET_BYTES: Final = 32
+RUNS: Final = "runs"
+_OF_OURS: Final = "trackbench-"  # how the experiments of our loads are called
 
 
-async def sync(source: Source, target: Target, watcher: Watcher) -> Pass:
+async def sync(source: Source, target: Target, watcher: Watcher, careful: bool = False) -> Pass:
     """Bring the target to what the source's snapshot is, whatever it holds of it.
 
     Raises:
-        BadInput: a side can't be read, or a change can't be made.
+        BadInput: a side can't be read, or a change can't be made; or, if ``careful``, the target has runs that the
+            source lacks, which somebody may have logged there since.
     """
     began = time.monotonic()
     catalog = await asyncio.to_thread(reflect, target.url)
@@ -48,11 +52,35 @@ async def sync(source: Source, target: Target, watcher: Watcher) -> Pass:
                     if (wanted := ours.differing(theirs)).any():
                         stream = differing_rows(here, there, pair, secret, wanted, Path(folder))
                         changes[name] = await gather(stream, catalog.tables[name], pair[0], target.url.store)
+            if careful and RUNS in changes:
+                await _refuse_strangers(target, changes[RUNS])
             made = await apply(target, catalog, changes)
     finally:
         for one in changes.values():
             one.close()
     return made.model_copy(update={"rows": rows, "seconds": time.monotonic() - began})
+
+
+async def _refuse_strangers(target: Target, changes: Changes) -> None:
+    """See that no run would be deleted but those of a load of ours.
+
+    Raises:
+        BadInput: one would.
+    """
+    statement = target.store.dialect.render(
+        "SELECT e.name FROM runs r LEFT JOIN experiments e ON e.experiment_id = r.experiment_id WHERE r.run_uuid = ?"
+    )
+    for batch in changes.deletes.batches():
+        for key in batch:
+            rows = await target.session.fetch(statement, *key)
+            if rows and not str(rows[0][0] or "").startswith(_OF_OURS):
+                await target.session.rollback()
+                raise BadInput(
+                    f"{target.url}: has up to {changes.deletes.rows} runs that the source lacks, {key[0]} among them: "
+                    "is MLflow at work there already? Then stop here; if not (the source lost runs by `mlflow gc`), "
+                    "begin anew with --start-over"
+                )
+    await target.session.rollback()
 
 
 async def prove(source: Source, target: Target, client: bool, watcher: Watcher) -> Proof:

@@ -24,6 +24,7 @@ import json
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -155,7 +156,7 @@ def _json(value: Any) -> Cell | None:
     """What the text means; a number is JSON too, since SQLite makes numbers of the texts of numbers there."""
     try:
         if isinstance(value, str):
-            value = json.loads(value, parse_constant=_refuse, parse_float=_finite)
+            value = json.loads(value, parse_constant=_refuse, parse_float=_exact, object_pairs_hook=_once)
         elif not isinstance(value, int | float | dict | list):
             return None
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -168,11 +169,19 @@ def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _finite(text: str) -> float:
-    """Numbers beyond the largest double would all look alike."""
+def _exact(text: str) -> float:
+    """Numbers beyond doubles, or with digits that no double has, would look like their neighbours."""
     found = float(text)
-    if found in (float("inf"), float("-inf")):
-        raise ValueError(f"{text} is beyond doubles")
+    if found in (float("inf"), float("-inf")) or Decimal(text) != Decimal(repr(found)):
+        raise ValueError(f"{text} is no double")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A document that has a key twice keeps it as text only."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key twice")
     return found
 
 

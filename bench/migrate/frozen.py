@@ -39,9 +39,12 @@ def engine(uri: str) -> sa.Engine:
             return sqlite3.connect(place, **options | {"uri": True, "isolation_level": None})
         connection = dialect.loaded_dbapi.connect(*arguments, **options)
         if dialect.name == "postgresql":
-            connection.cursor().execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            cursor = connection.cursor()
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")  # it may wait for the proof of the rows
         else:
             with connection.cursor() as cursor:
+                cursor.execute("SET SESSION wait_timeout = 86400")
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
         return connection

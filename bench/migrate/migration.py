@@ -382,7 +382,8 @@ async def _finished(work: Work, source: Source, made: Progress, rows: dict[str, 
 async def catch_up(work: Work, source: Source, done: bool = True) -> Pass:
     """A pass over what differs."""
     with work.phase("catch up", None):
-        found = await guarded(work.target, bringing.sync(source, work.target, work.watcher))
+        careful = done and not work.passes  # what lies there is from an earlier call
+        found = await guarded(work.target, bringing.sync(source, work.target, work.watcher, careful))
         if done:
             await guarded(work.target, work.target.number(source.catalog))
     work.passes.append(found)

@@ -10,6 +10,7 @@ import math
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final
 
 from bench.migrate.catalog import Column, Kind
@@ -233,7 +234,7 @@ def _parsed(value: Any, kept: bool = False) -> Any:
 
     def number(text: str) -> float:
         found = float(text)
-        if math.isinf(found):
+        if math.isinf(found) or Decimal(text) != Decimal(repr(found)):
             raise _Refused(text)
         return found
 

@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -42,7 +42,8 @@ class Source:
     ``given`` is what the user calls it, without a password; ``url`` is what is read, a file of ours or the server.
     ``held_s`` is for how many seconds its writers may have had to wait, None where there was no lock.
     ``upgraded_from`` is the revision of an older store (``none`` where it says none) that was brought to our schema in
-    a copy. ``seconds`` has what took its time: snapshot, import, copy, upgrade.
+    a copy; ``lies`` is what it has where it lies, which differs from ``catalog`` then. ``seconds`` has what took its
+    time: snapshot, import, copy, upgrade.
     """
 
     given: str
@@ -54,6 +55,13 @@ class Source:
     upgraded_from: str | None = None
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    older: Catalog | None = None
+    server: StoreUrl | None = None  # where an older server's store lies, which ``url`` is a copy of
+
+    @property
+    def lies(self) -> Catalog:
+        """What the store has where it lies: before an upgrade, if there was one."""
+        return self.older or self.catalog
 
 
 @dataclass
@@ -67,6 +75,7 @@ class _Opening:
     upgraded_from: str | None = None
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    older: Catalog | None = None
 
     async def open(self, url: StoreUrl) -> tuple[Store, Session]:
         """A session at ``url`` in a read-only transaction, closed with the stack."""
@@ -94,7 +103,7 @@ class _Opening:
 
     def opened(self, url: StoreUrl, store: Store, session: Session, catalog: Catalog) -> Source:
         """What `open` gave, with all that is known of it."""
-        known = self.held_s, self.upgraded_from, self.notes, self.seconds
+        known = self.held_s, self.upgraded_from, self.notes, self.seconds, self.older
         return Source(self.given, url, store, session, catalog, *known)
 
     async def reflected(self, url: StoreUrl) -> Catalog:
@@ -190,7 +199,7 @@ async def _server(opening: _Opening, url: StoreUrl) -> Source:
     await session.close()
     opening.seconds["copy"] = time.monotonic() - began
     await _upgrade(opening, scratch, catalog)
-    return await opening.source(scratch)
+    return replace(await opening.source(scratch), server=url)
 
 
 async def copy_into_scratch(given: str, source: Session, catalog: Catalog, scratch: StoreUrl) -> None:
@@ -259,7 +268,7 @@ async def _upgrade(opening: _Opening, url: StoreUrl, old: Catalog) -> None:
             f"{opening.given}: {error} (from revision {found}, in a copy); the store is as it was"
         ) from error
     opening.seconds["upgrade"] = time.monotonic() - began
-    opening.upgraded_from = found
+    opening.upgraded_from, opening.older = found, old
     after = await asyncio.to_thread(_counted, url.path, tuple(old.tables))
     opening.notes += [
         f"{opening.given}: MLflow's upgrade left {after[name]} of {rows} rows in table {name}"

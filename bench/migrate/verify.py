@@ -18,10 +18,11 @@ from bench.migrate.differences import as_changes, differing_rows
 from bench.migrate.digest import Reading, TableDigest, readings
 from bench.migrate.proof import Proof, RowDifference, Sort, StructureDifference, TableProof
 from bench.migrate.reader import reading
-from bench.migrate.side import LocalSide, Side, remote_side, together, without_collector
+from bench.migrate.side import LocalSide, Side, remote_side, together, unreadable, without_collector
 from bench.migrate.sources import Source, open_source
 from bench.migrate.structure import compare_sequences, compare_structure
 from bench.scratch import scratch_folder
+from bench.stores import store_for
 from bench.stores.url import StoreUrl, from_environment, parse
 
 NAMED: Final = 100  # differing rows that a proof names
@@ -164,8 +165,19 @@ async def verify(
 
 
 async def _structure(source: Source, target: Source) -> list[StructureDifference]:
-    found = compare_structure(source.catalog, target.catalog)
-    return found + await compare_sequences(target.catalog, target.session)
+    """The target as it lies against what it should be: the source at our revision, or at the one that both have."""
+    alike = source.lies.revision == target.lies.revision
+    found = compare_structure(source.lies if alike else source.catalog, target.lies)
+    try:
+        if target.older is None or target.server is None:
+            return found + await compare_sequences(target.lies, target.session)
+        session = await store_for(target.server).connect()
+        try:
+            return found + await compare_sequences(target.older, session)
+        finally:
+            await session.close()
+    except Exception as error:
+        raise unreadable(target.url, error) or error from error
 
 
 def _how_read(side: Source) -> list[str]:

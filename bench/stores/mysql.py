@@ -88,6 +88,7 @@ class MysqlSession(Session):
 
     async def freeze(self) -> None:
         await self._connection.rollback()
+        await self.execute("SET SESSION wait_timeout = 86400")  # it may wait while another store is read
         await self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         await self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
         self._frozen = True

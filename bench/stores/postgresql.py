@@ -41,6 +41,7 @@ _SETTINGS = (
     "wal_writer_delay", "server_encoding", "lc_collate", "ssl", "synchronous_standby_names",
 )  # fmt: skip
 _RELOAD_S = 10.0
+_NO_LIMITS = ("idle_in_transaction_session_timeout", "statement_timeout")
 _EPOCH = date(2000, 1, 1)  # of PostgreSQL's dates
 
 # pg_amcheck's own choice of relations, by name; the whole database's, so that chunks of hypertables are among them.
@@ -112,7 +113,9 @@ class PostgresqlSession(Session):
     async def freeze(self) -> None:
         await self.exact_dates()
         await self.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        await self.connection.execute("SELECT 1")  # the first statement takes the snapshot
+        for name in _NO_LIMITS:  # it may wait for as long as another store is read
+            await self.connection.execute(f"SET LOCAL {name} = 0")
+        await self.connection.execute("SELECT 1")  # the first statement that reads takes the snapshot
 
     async def stream(self, statement: str, *args: object, size: int = 50_000) -> AsyncIterator[Sequence[Row]]:
         frozen = self.connection.is_in_transaction()

@@ -114,10 +114,12 @@ def parse(text: str, store: str | None = None) -> StoreUrl:
         missing = "database" if parts.hostname else "host"
         raise BadInput(f"store URL {shown!r}: names no {missing}; write {_FORMS}")
     options = tuple(parse_qsl(parts.query, keep_blank_values=True))
-    for name, _ in options:
+    for name, value in options:
         if name not in _OPTIONS[meant]:
             allowed = ", ".join(_OPTIONS[meant])
             raise BadInput(f"store URL {shown!r}: direct connections know no option {name!r}; only {allowed}")
+        if name == "charset" and value.lower() != "utf8mb4":
+            raise BadInput(f"store URL {shown!r}: with charset={value} MySQL gives ? for some characters; leave it out")
     options = _with_authority(shown, options)
     return StoreUrl(
         meant,

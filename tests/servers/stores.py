@@ -82,9 +82,9 @@ class Park:
         return url
 
     def close(self) -> None:
-        """Stop every server, all at the same time."""
+        """End every server, all at the same time: nobody wants the data, which an orderly end would write out."""
         with ThreadPoolExecutor() as pool:
-            list(pool.map(RunningServer.stop, self._servers.values()))
+            list(pool.map(_end, self._servers.values()))
 
     def _url(self, name: str, database: str) -> StoreUrl:
         server = self.server(name)
@@ -114,6 +114,12 @@ class Park:
     def _sql(self, name: str, statement: str) -> list[Any]:
         base = "mysql" if self.server(name).kind in ("mysql", "mariadb") else "postgres"
         return sql(self._url(name, base), statement)
+
+
+def _end(server: RunningServer) -> None:
+    if server.untouchable is None:
+        server.kill()
+    server.stop()
 
 
 def sql(url: StoreUrl, statement: str, *args: object) -> list[Any]:

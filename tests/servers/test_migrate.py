@@ -209,6 +209,35 @@ def test_changes_are_brought(
     assert (found.passes[0].inserted, found.passes[0].updated, found.passes[0].deleted) == (2, 4, 2)
 
 
+def test_what_others_logged_into_the_target_is_not_deleted(
+    small: StoreUrl, empty: Callable[[str], StoreUrl], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A target that waits for its proof, and that somebody has begun to use: only what a load of ours left may go."""
+    target = empty("postgresql")
+    monkeypatch.setattr(bringing, "compare_sequences", _fails_once(compare_sequences))
+    with pytest.raises(BadInput, match="once"):
+        move(small, target)
+    experiment = (
+        "INSERT INTO experiments (experiment_id, name, lifecycle_stage, workspace) VALUES (%s, %s, 'active', 'default')"
+    )
+    run = "INSERT INTO runs (run_uuid, experiment_id, status) VALUES (%s, %s, 'RUNNING')"
+    sql(target, experiment, 900, "trackbench-load")
+    sql(target, run, "ours", 900)
+    sql(target, experiment, 901, "theirs")
+    sql(target, run, "theirs", 901)
+    with pytest.raises(BadInput, match="runs that the source lacks, theirs among them"):
+        move(small, target)
+    assert {row[0] for row in sql(target, "SELECT run_uuid FROM runs WHERE run_uuid IN ('ours', 'theirs')")} == {
+        "ours",
+        "theirs",
+    }
+    sql(target, "DELETE FROM runs WHERE run_uuid = 'theirs'")
+    sql(target, "DELETE FROM experiments WHERE experiment_id = 901")
+    found = move(small, target)
+    assert found.proof is not None
+    assert found.proof.equal
+
+
 def _fails_once(call: Any) -> Any:
     calls = 0
 

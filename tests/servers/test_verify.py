@@ -14,14 +14,16 @@ from typing import Any
 import psutil
 import pytest
 from commands import Command
+from olden import OLDEST, database
 from stores import Park, connected, opened, slow_but, sql, wait_until
 
 from bench.errors import BadInput
-from bench.migrate.catalog import reflect
+from bench.migrate.catalog import TRACKING, reflect
 from bench.migrate.proof import Proof
 from bench.migrate.sql import listed, quoted
 from bench.migrate.values import conversion
 from bench.migrate.verify import verify
+from bench.stores import schema
 from bench.stores.url import StoreUrl
 
 pytestmark = pytest.mark.servers
@@ -252,3 +254,18 @@ def test_mysql_streams_what_it_fetches(park: Park, tmp_path: Path) -> None:
             assert [rows async for rows in session.stream("SELECT %s FROM DUAL WHERE 1 = %s", "a", 2)] == []
 
     asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_a_target_that_is_older_is_told_and_an_older_source_is_not(tmp_path: Path) -> None:
+    """MLflow does not start on such a target; a source is compared as MLflow upgrades it."""
+    old = StoreUrl("sqlite", path=database(f"tracking-{OLDEST}", tmp_path / "old.db"))
+    new = StoreUrl("sqlite", path=tmp_path / "new.db")
+    assert old.path is not None
+    assert new.path is not None
+    new.path.write_bytes(old.path.read_bytes())
+    asyncio.run(schema.upgrade(new, TRACKING))
+    assert asyncio.run(verify(old, new, client=False)).equal
+    found = asyncio.run(verify(new, old, client=False))
+    assert not found.equal
+    assert "revision" in {one.what for one in found.structure}
+    assert all(table.equal for table in found.tables)

@@ -61,7 +61,8 @@ def test_what_mlflow_is_told() -> None:
 def test_mlflow_gets_every_part_unchanged(
     store: str, host: str, port: int, user: str, password: str, database: str, values: list[str]
 ) -> None:
-    options = [("sslmode" if store in ("postgresql", "timescaledb") else "charset", value) for value in values]
+    mysql = store in ("mysql", "mariadb")
+    options = [("charset", "utf8mb4") if mysql else ("sslmode", value) for value in values]
     url = StoreUrl(store, None, host, port, user, password if user else "", database, tuple(options))
     seen = make_url(url.mlflow)
     assert (seen.host, seen.port, seen.username or "", seen.password or "", seen.database) == (
@@ -105,6 +106,7 @@ def test_the_authority_of_verified_tls(url: str, option: str, authority: Path, m
         ("mysql://h/d?ssl_ca=/", "can't be read as certificates"),
         ("mysql://h/d?ssl_ca=/etc/hostname", "can't be read as certificates"),
         ("mysql://h/d?sslrootcert={ca}", "only charset, ssl_ca"),
+        ("mysql://h/d?charset=latin1", "MySQL gives ? for some characters"),
     ],
 )
 def test_what_would_not_be_verified_is_refused(url: str, part: str, authority: Path) -> None:
