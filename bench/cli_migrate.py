@@ -83,7 +83,7 @@ def migrate(
         raise
     _tell(found, as_json, _estimated if dry_run else _summary)
     if not dry_run and not as_json and found.proof is not None and found.proof.equal:
-        show(*steps_after(source, target), Console(soft_wrap=True, highlight=False))
+        show(*steps_after(source, target, found.upgraded_from), Console(soft_wrap=True, highlight=False))
     equal = dry_run or (found.proof is not None and found.proof.equal)
     raise SystemExit(ExitCode.PASS if equal else ExitCode.INTEGRITY)
 

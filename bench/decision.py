@@ -22,6 +22,7 @@ from bench.errors import BadInput
 from bench.migrate import artifacts, bringing, migration, rights
 from bench.migrate.catalog import AUTH
 from bench.migrate.client import open_stores
+from bench.migrate.proof import Proof
 from bench.migrate.reader import reading
 from bench.migrate.sources import Source
 from bench.migrate.targets import target_for
@@ -103,18 +104,22 @@ class Decision:
             except migration.Refused as refused:
                 self._know(also=[*self.move.also, refused.found])
                 self._stop(f"{ours} can't be moved exactly")
-            found = work.result(await migration.prove(work, source))
-        self._know(also=[*self.move.also, found])
-        if found.family == AUTH.name and ours.url is not None:
-            await self._rights(ours.url, theirs.url)
+            proof = await migration.prove(work, source)
+            found = work.result(proof)
+            self._know(also=[*self.move.also, found])
+            if found.family == AUTH.name:
+                await self._rights(proof, source.url, theirs.url)
 
-    async def _rights(self, ours: StoreUrl, theirs: StoreUrl) -> None:
+    async def _rights(self, proof: Proof, ours: StoreUrl, theirs: StoreUrl) -> None:
+        """As the proof read them; it does not ask MLflow of a source that is a server, which is asked here."""
         title = "users may do the same"
-        try:
-            differences, read = await rights.compare_rights(ours, theirs)
-        except BadInput as error:
-            self._add(Step(step=title, outcome="unknown", said=one_line(error)))
-            return
+        differences, read = proof.client, proof.client_read
+        if differences is None:
+            try:
+                differences, read = await rights.compare_rights(ours, theirs)
+            except BadInput as error:
+                self._add(Step(step=title, outcome="unknown", said=one_line(error)))
+                return
         counted = ", ".join(f"{what} {number:,}x" for what, number in read.items())
         first = next((f"{one.what} {one.where}: {one.source} there, {one.target} here" for one in differences), "")
         said = first or f"{counted} read equal"

@@ -9,7 +9,9 @@ from typing import Final
 from bench.cell import Criterion
 from bench.decision_record import BADNESS, Move, Part, Step, differences
 from bench.errors import ExitCode
+from bench.fault_cell import FaultCell
 from bench.judge.fields import of_moves
+from bench.judge.moves import in_doubt
 from bench.migrate.proof import Proof
 from bench.migrate.record import Migration, Pass
 from bench.readiness.check import Check
@@ -160,25 +162,41 @@ def _faults(found: Results, move: Move) -> Step:
     """What the target's own cells with a fault came to; nothing is broken on a server of the user's."""
     title = "faults survived"
     cells = [cell for cell in found.faults if cell.candidate == move.candidate]
+    missing = [one for one in found.untested if one.candidate == move.candidate and one.applies]
+    never = f"not tried: {'; '.join(dict.fromkeys(f'{one.fault}: {one.reason}' for one in missing))}"
+    if not cells and missing and move.scratch:
+        return Step(step=title, outcome="warn", said=never)
     if not cells:
         remedy = "" if move.scratch else f"rehearse with a private server: --target {move.target.partition(':')[0]}"
         default = "no fault was tried" if move.scratch else "faults were not tried: the server is yours"
         step = _undone(move, "faults", title, default)
         return step.model_copy(update={"remedy": step.remedy or remedy})
+    step = _survived(title, cells, [one for one in found.criteria if one.candidate == move.candidate and one.fault])
+    if not missing:
+        return step
+    outcome = "warn" if step.outcome == "pass" else step.outcome
+    return step.model_copy(update={"outcome": outcome, "said": f"{step.said}; {never}"})
+
+
+def _survived(title: str, cells: Sequence[FaultCell], criteria: Sequence[Criterion]) -> Step:
+    """What was tried came to this."""
     bad = [cell for cell in cells if cell.outcome in ("lost", "broken")]
     if bad:
         said = "; ".join(f"{cell.fault}: {cell.reason}" for cell in bad)
         return Step(step=title, outcome="fail", said=said, remedy="Read “What was broken, and what was left”.")
-    own = [one for one in found.criteria if one.candidate == move.candidate and one.gating and one.fault]
     open_ones = [cell for cell in cells if cell.outcome == "unknown"]
     if open_ones:
         said = "; ".join(f"{cell.fault}: {cell.reason}" for cell in open_ones)
         return Step(step=title, outcome="unknown", said=said, remedy="Run it again.")
     names = ", ".join(dict.fromkeys(cell.fault for cell in cells))
+    own = [one for one in criteria if one.gating]
     return _judged(title, own, f"every acknowledged write kept: {names}", "Read “What was broken, and what was left”.")
 
 
 def _judged(title: str, own: Sequence[Criterion], good: str, remedy: str) -> Step:
+    if not own:
+        remedy = "Give the scenario a gating criterion on it."
+        return Step(step=title, outcome="unknown", said="no gating criterion judges it", remedy=remedy)
     for outcome, told in (("fail", "fail"), ("inconclusive", "unknown")):
         missed = [one for one in own if one.outcome == outcome]
         if missed:
@@ -198,21 +216,21 @@ def _after_load(move: Move) -> Step:
 
 
 def _readiness(move: Move) -> Iterator[Step]:
-    """What fails or warns, a line each; all else in one."""
+    """What fails, warns or may fail, a line each; all else in one."""
     title = "readiness"
     every = [check for one in move.readiness for check in one.checks if check.name != _BACKUP]
     checks = list({(check.title, check.outcome, check.found): check for check in every}.values())  # of one server: once
     if not checks:
         yield _undone(move, "readiness", title, "the target was not looked at")
         return
-    told = [check for check in checks if check.outcome in ("fail", "warn")]
-    for check in sorted(told, key=lambda each: each.outcome != "fail"):
+    told = [check for check in checks if check.outcome in ("fail", "warn") or in_doubt(check)]
+    for check in sorted(told, key=lambda each: BADNESS.index(each.outcome), reverse=True):
         yield Step(step=f"{title}: {check.title}", outcome=check.outcome, said=check.found, remedy=check.remedy)
     good = sum(check.outcome == "pass" for check in checks)
-    unknown = [check for check in checks if check.outcome == "unknown"]
+    unknown = [check for check in checks if check.outcome == "unknown" and not in_doubt(check)]
     said = f"{good} of {_plural(len(checks), 'check')} pass"
     if unknown:  # what a managed server does not show is no reason to doubt the move
-        said += f"; not known: {', '.join(check.title for check in unknown)}"
+        said += f"; not for this login to see: {', '.join(check.title for check in unknown)}"
         remedy = "; ".join(check.remedy for check in unknown if check.remedy)
         yield Step(step=title, outcome="warn", said=said, remedy=remedy)
     elif good:

@@ -119,9 +119,13 @@ def _pair(text: str, number: int) -> tuple[Named, Named]:
     )
 
 
-def steps_after(source: str, target: str) -> tuple[list[Act], list[Act]]:
-    """Cut-over and roll-back once a migration has ended; both stores as the user named them on the command line."""
+def steps_after(source: str, target: str, upgraded_from: str | None = None) -> tuple[list[Act], list[Act]]:
+    """Cut-over and roll-back once a migration has ended; both stores as the user named them on the command line.
+
+    ``upgraded_from`` is the revision of a source that was upgraded on the way.
+    """
     found = wanted(source, target, ())
     assert found is not None
     here, there = found.source.place, found.target.place
-    return cutover(here, there, stage="moved"), rollback(here, there)
+    acts = cutover(here, there, stage="moved", upgraded_from=upgraded_from)
+    return acts, rollback(here, there, upgraded_from=upgraded_from)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from bench.decision_record import Act
+from bench.stores.schema import mlflow_version
 from bench.stores.url import StoreUrl
 
 Stage = Literal["before", "copied", "moved"]
@@ -22,7 +23,8 @@ _PLACES: Final = {
     "mysql": "mysql+pymysql://mlflow:***@HOST:3306/mlflow",
     "mariadb": "mysql+pymysql://mlflow:***@HOST:3306/mlflow",
 }  # where only the kind of the target is known
-_BACK: Final = "mlflow-back"
+_BACK: Final = "mlflow-back.db"  # what a file store comes back as
+_REGISTRY: Final = "MLFLOW_REGISTRY_STORE_URI"
 _OPTIONS: Final = "  # and the other options that it has now"
 
 
@@ -81,28 +83,42 @@ def place(url: StoreUrl | Path | str, variable: str) -> Place:
     return Place(str(url), hidden.mlflow, url.store, variable=variable if url.password else "", url=url)
 
 
+@dataclass(frozen=True)
+class Other:
+    """Another database of the deployment, and where it goes; ``family`` as its move found it, empty before."""
+
+    source: Place
+    target: Place
+    family: str = ""
+
+
 def cutover(
-    source: Place, target: Place, also: Sequence[tuple[Place, Place]] = (), stage: Stage = "before"
+    source: Place,
+    target: Place,
+    also: Sequence[Other] = (),
+    stage: Stage = "before",
+    upgraded_from: str | None = None,
 ) -> list[Act]:
     """From the source to the target: what to do in which order, and what to see before the next step.
 
     ``also`` are other databases of the deployment; ``stage`` is what the target holds: nothing yet, a copy that is
-    marked as under way, or one that a migration has ended with.
+    marked as under way, or one that a migration has ended with. ``upgraded_from`` is the revision of a source that was
+    older than the copy: MLflow has to be upgraded with it.
     """
-    every = [(source, target), *also]
-    settings = [line for pair in every for one in pair for line in one.setting]
+    every = [source, target, *(one for other in also for one in (other.source, other.target))]
+    settings = [line for one in every for line in one.setting]
     return [
         *([Act(do="Tell the shell where the stores are.", commands=_once(settings))] if settings else []),
         *(_brought(source, target, copied=stage == "copied") if stage != "moved" else [_ended(source, target)]),
         *(
             Act(
                 do="Move what belongs to the deployment beside its store.",
-                commands=[f"trackbench migrate {ours.argument} {theirs.argument}"],
+                commands=[f"trackbench migrate {other.source.argument} {other.target.argument}"],
                 watch="Exit code 0.",
             )
-            for ours, theirs in also
+            for other in also
         ),
-        *_started(source, target, with_others=bool(also)),
+        *_started(source, target, also, newer=_newer(source, upgraded_from)),
     ]
 
 
@@ -137,7 +153,12 @@ def _brought(source: Place, target: Place, *, copied: bool) -> list[Act]:
     ]
 
 
-def _started(source: Place, target: Place, *, with_others: bool) -> list[Act]:
+def _newer(source: Place, upgraded_from: str | None) -> bool:
+    """Whether the copy may want a newer MLflow than the source's; which one wrote a file store, it does not say."""
+    return upgraded_from is not None or source.store == "file"
+
+
+def _started(source: Place, target: Place, also: Sequence[Other], *, newer: bool) -> list[Act]:
     """From the copy to a server that users work with."""
     return [
         Act(
@@ -145,12 +166,11 @@ def _started(source: Place, target: Place, *, with_others: bool) -> list[Act]:
             commands=[f"trackbench readiness {target.argument}"],
             watch="No check fails; a backup of the target is scheduled.",
         ),
+        *([_installed()] if newer else []),
         Act(
             do="Start MLflow on the target.",
-            commands=target.server,
-            watch="With authentication, database_uri in basic_auth.ini names the moved database as well."
-            if with_others
-            else "The log says nothing of migrations: the schema is at its revision already.",
+            commands=[*(_told(other.target, other.family) for other in also), *target.server],
+            watch="The log says nothing of migrations: the schema is at its revision already.",
         ),
         Act(
             do="Look before you let users in.",
@@ -165,19 +185,45 @@ def _started(source: Place, target: Place, *, with_others: bool) -> list[Act]:
         ),
         Act(
             do="Keep the source as it is until going back is out of the question.",
-            commands=_kept(source),
+            commands=[line for one in (source, *(other.source for other in also)) for line in _kept(one)],
         ),
     ]
 
 
-def rollback(source: Place, target: Place) -> list[Act]:
-    """Back to the source: it was not touched, and what was written since is brought back into a new store."""
+def _installed() -> Act:
+    version = mlflow_version()
+    return Act(
+        do=f"Install MLflow {version} or newer on the server, and for clients that open the store themselves: the copy "
+        "has its schema, which an older MLflow refuses.",
+        commands=[f"pip install 'mlflow>={version}'  # wherever MLflow is installed"],
+        watch=f"`mlflow --version` says {version} or newer.",
+    )
+
+
+def _told(one: Place, family: str) -> str:
+    """What tells MLflow of a database beside its store."""
+    if family == "tracking store":
+        return f"export {_REGISTRY}={shlex.quote(one.mlflow)}{_hint(one.mlflow)}"
+    setting = f"database_uri = {one.mlflow.replace('%', '%%')}{_hint(one.mlflow)}"  # the file doubles each %
+    if family == "authentication database":
+        return f"# in basic_auth.ini: {setting}"
+    return f"# if it is the authentication database, in basic_auth.ini: {setting}; a registry's goes into {_REGISTRY}"
+
+
+def rollback(source: Place, target: Place, also: Sequence[Other] = (), upgraded_from: str | None = None) -> list[Act]:
+    """Back to the source: it was not touched, and what was written since is brought back into a new store.
+
+    ``also`` and ``upgraded_from`` are as for `cutover`.
+    """
     back = _back(source)
+    backs = [_back(other.source, f"ALSO_{number}_BACK") for number, other in enumerate(also, start=1)]
+    pairs = [(target, back), *((other.target, one) for other, one in zip(also, backs, strict=True))]
     new = (
         f"{back.told} is new; the source stays as it was."
         if back.path is not None
         else "It is a new, empty database beside the source, which stays as it was."
     )
+    newer = _newer(source, upgraded_from)
     return [
         Act(
             do="Stop MLflow on the target, so that nothing more is written.",
@@ -186,30 +232,48 @@ def rollback(source: Place, target: Place) -> list[Act]:
         ),
         Act(
             do="In a hurry: start the old server on the untouched source. What was written since the cut-over is "
-            "missing there, and safe in the target.",
-            commands=[*_writable(source), *source.server],
+            "missing there, and safe in the target."
+            + (" Only this store works with the MLflow that it had before." if newer else ""),
+            commands=[
+                *(line for one in (source, *(other.source for other in also)) for line in _writable(one)),
+                *(_told(other.source, other.family) for other in also),
+                *source.server,
+            ],
         ),
         Act(
             do="Or take along what was written since: move the target back into a new store.",
-            commands=_once([*target.setting, *back.setting, f"trackbench migrate {target.argument} {back.argument}"]),
-            watch=f"It must end with “proved equal to the bit” and exit code 0. {new}",
+            commands=_once(
+                [
+                    *(line for pair in pairs for one in pair for line in one.setting),
+                    *(f"trackbench migrate {there.argument} {here.argument}" for there, here in pairs),
+                ]
+            ),
+            watch=f"{'Each' if also else 'It'} must end with “proved equal to the bit” and exit code 0. {new}",
         ),
         Act(
-            do="Start the old kind of server on that.",
-            commands=back.server,
+            do="Start the old kind of server on that"
+            + (f", with MLflow {mlflow_version()} or newer: it has the schema of the target." if newer else "."),
+            commands=[
+                *(_told(one, other.family) for other, one in zip(also, backs, strict=True)),
+                *back.server,
+            ],
             watch="Runs from before and after the cut-over are in the UI.",
         ),
         Act(do="Leave the target as it is until you know why you went back.", commands=[]),
     ]
 
 
-def _back(source: Place) -> Place:
+def _back(source: Place, variable: str = "BACK_URL") -> Place:
     """A new store of the source's kind; a file store can't be moved into, so that it becomes SQLite."""
     if source.path is not None:
-        path = (source.path.parent if source.path.suffix or source.path.name == "mlruns" else source.path) / _BACK
-        return place(StoreUrl("sqlite", path=path.with_suffix(".db")), "")
+        path = source.path
+        if source.store == "file":
+            beside = (path.parent if path.name == "mlruns" else path) / _BACK
+        else:
+            beside = path.with_name(f"{path.stem}-back{path.suffix}")  # unlike that of another file beside it
+        return place(StoreUrl("sqlite", path=beside), "")
     assert source.url is not None
-    return place(replace(source.url, database=f"{source.url.database}_back"), "BACK_URL")
+    return place(replace(source.url, database=f"{source.url.database}_back"), variable)
 
 
 def _family(one: Place) -> str:

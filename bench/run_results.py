@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ from bench.cell import CLOSED
 from bench.conclusion import judge_records
 from bench.conditions import conditions, unlike
 from bench.decision_request import Wanted
-from bench.decision_steps import cutover, rollback
+from bench.decision_steps import Other, cutover, rollback
 from bench.judge.marks import marks
 from bench.judge.regression import regression
 from bench.results import Candidate, Machine, Results, Run
@@ -68,16 +69,24 @@ def conclude(request: Request, folder: Path, state: State, ending: tuple[datetim
 def _written_out(found: Results, wanted: Wanted, interrupted: bool) -> Results:
     """The results with the steps of carrying the move out, and of going back."""
     source, target = wanted.source.place, wanted.target.place
-    copied = not wanted.scratch and found.move is not None and found.move.migration is not None
-    also = [(ours.place, theirs.place) for ours, theirs in wanted.also]
+    move = found.move
+    copied = not wanted.scratch and move is not None and move.migration is not None
+    made = [] if move is None else move.also  # of the first pairs, where the run ended before the others
+    also = [
+        Other(pair[0].place, pair[1].place, "" if one is None else one.family)
+        for pair, one in zip_longest(wanted.also, made)
+    ]
+    moved = [] if move is None or move.migration is None else [move.migration, *made]
+    older = next((one.upgraded_from for one in moved if one.upgraded_from is not None), None)
     notes = list(found.notes)
     if interrupted and not wanted.scratch:
         notes.append(
             f"Interrupted: what was copied stays in {target.told}. The same command again goes on with it, as does "
             f"`trackbench migrate {source.argument} {target.argument}`; both remove what the load may have left."
         )
-    there = cutover(source, target, also, "copied" if copied else "before")
-    return found.model_copy(update={"notes": notes, "cutover": there, "rollback": rollback(source, target)})
+    there = cutover(source, target, also, "copied" if copied else "before", older)
+    back = rollback(source, target, also, older)
+    return found.model_copy(update={"notes": notes, "cutover": there, "rollback": back})
 
 
 def judged(request: Request) -> Scenario:

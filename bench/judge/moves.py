@@ -8,10 +8,11 @@ from bench.decision_record import Move
 from bench.judge.criteria import Rule
 from bench.judge.fields import MIGRATION, READINESS, unit_of
 from bench.migrate.proof import Proof
-from bench.readiness.check import Outcome
+from bench.readiness.check import Check, Outcome
 
 _MOVE, _TARGET = "the move", "the target"
 _BACKUP: Final = "backup"  # the name of the check that makes and restores one
+_EXCUSED: Final = frozenset({"access", "upkeep", "point_in_time"})  # checks for an administrator's eyes
 
 
 def judge(rule: Rule, move: Move) -> Criterion:
@@ -58,6 +59,8 @@ def why_missing(field: str, move: Move) -> str:
     if field.startswith(READINESS):
         if not move.readiness:
             return move.why_not("readiness", "the target was not looked at").reason
+        if field == f"{READINESS}failed":
+            return f"not known: {'; '.join(check.title for check in _every(move) if in_doubt(check))}"
         return "no backup was tried, or it could not be"
     if move.migration is None:
         return move.why_not("copy", "the copy was not finished").reason
@@ -73,7 +76,7 @@ def _reason(field: str, move: Move, value: float) -> str:
     if field in (f"{MIGRATION}equal", f"{MIGRATION}equal_after_load") and value == 0:
         return move.differs or "the stores differ"
     if field == f"{READINESS}failed" and value:
-        failing = [check.title for one in move.readiness for check in one.checks if check.outcome == "fail"]
+        failing = [check.title for check in _every(move) if check.outcome == "fail"]
         return f"measured {value:g}: {'; '.join(failing)}"
     return f"measured {value:g}"
 
@@ -120,14 +123,29 @@ def _counted(outcome: Outcome) -> Callable[[Move], float | None]:
     def value(move: Move) -> float | None:
         if not move.readiness:
             return None
-        return float(sum(check.outcome == outcome for one in move.readiness for check in one.checks))
+        return float(sum(check.outcome == outcome for check in _every(move)))
 
     return value
 
 
+def in_doubt(check: Check) -> bool:
+    """Whether it may fail for all that is known; what an ordinary login can't see on any server is excused."""
+    return check.outcome == "unknown" and check.name not in _EXCUSED
+
+
+def _every(move: Move) -> list[Check]:
+    return [check for one in move.readiness for check in one.checks]
+
+
+def _failed(move: Move) -> float | None:
+    """How many fail; unknown where none does, but one may."""
+    failing = _counted("fail")(move)
+    return None if failing == 0 and any(map(in_doubt, _every(move))) else failing
+
+
 def _restored(move: Move) -> float | None:
     """The worst backup of all: 0 if one failed; unknown if one could not be made."""
-    tried = [check.outcome for one in move.readiness for check in one.checks if check.name == _BACKUP]
+    tried = [check.outcome for check in _every(move) if check.name == _BACKUP]
     if "fail" in tried:
         return 0.0
     return None if not tried or "unknown" in tried else 1.0
@@ -142,7 +160,7 @@ _OF_MIGRATION: Final[dict[str, Callable[[Move], float | None]]] = {
     f"{MIGRATION}copy_metrics_per_s": _copy_rate,
 }
 _OF_READINESS: Final[dict[str, Callable[[Move], float | None]]] = {
-    f"{READINESS}failed": _counted("fail"),
+    f"{READINESS}failed": _failed,
     f"{READINESS}warned": _counted("warn"),
     f"{READINESS}unknown": _counted("unknown"),
     f"{READINESS}backup_restored": _restored,

@@ -93,7 +93,7 @@ async def gather(stream: AsyncIterator[Difference], table: Table, reading: Readi
     """The changes to a target of this kind that differences between rows, read in the order of ``reading``, ask for."""
     changes = Changes(table)
     names = list(reading.names)
-    stored = table.stored
+    stored = tuple(column for column in table.stored if column.name in names)
     convert = conversion(stored, target)
     places = [names.index(column.name) for column in stored]
     key = [[column.name for column in stored].index(name) for name in table.key]
@@ -164,6 +164,7 @@ class _Work:
     target: Target
     bounded: int | None
     done: int = 0
+    removed: set[tuple[str, tuple[Any, ...]]] = field(default_factory=set)  # rows that are to be made anew
 
     async def park(self, changes: Changes) -> None:
         """Give rows that change or go unique values that nobody has, where another row is going to get theirs."""
@@ -187,6 +188,7 @@ class _Work:
                 raise
             await session.execute(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
             await self.target.remove(table, [key])
+            self.removed.add((table.name, tuple(key)))
         await session.execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
 
     async def insert(self, changes: Changes) -> None:
@@ -206,6 +208,10 @@ class _Work:
         rest = [column for column in table.stored if column.name not in table.key]
         for batch in changes.updates.batches():
             await self.target.change(table, rest, batch)
+            anew = [row for row in batch if (table.name, tuple(row[len(rest) :])) in self.removed]
+            if anew:
+                columns = [*rest, *(table.column(name) for name in table.key)]
+                await self.target.send(table, columns, [tuple(row) for row in anew])
             await self._passed(len(batch))
 
     async def delete(self, changes: Changes) -> None:

@@ -20,6 +20,7 @@ from bench.migrate.progress import Mark, Progress
 from bench.migrate.targets.base import Gone, Target, drivers, first_line
 from bench.migrate.values import conversion
 from bench.stores.base import Session
+from bench.stores.url import StoreUrl
 
 _BATCH_BYTES: Final = 8 * 2**20
 _FEWEST: Final = 4  # rows of a batch, however long they may be
@@ -131,6 +132,22 @@ class Load:
             await self.progress.save(self.target)
             await self.target.session.commit()
         self._pending = 0
+
+
+def check_fit(source: Catalog, target: Catalog, url: StoreUrl) -> None:
+    """See that the target's schema has all that the source has.
+
+    Raises:
+        BadInput: it lacks tables or columns: they are not MLflow's.
+    """
+    for name, table in source.tables.items():
+        if name not in target.tables:
+            raise BadInput(f"{url}: MLflow's schema has no table {name}, which the source has; move it by other means")
+        known = {column.name for column in target.tables[name].columns}
+        if more := [column.name for column in table.columns if column.name not in known]:
+            raise BadInput(
+                f"{url}: MLflow's {name} has no column {more[0]}, which the source has; move it by other means"
+            )
 
 
 def continuable(table: Table) -> bool:

@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 
 from bench.migrate.canonical import BUCKETS, Hasher
 from bench.migrate.catalog import Column, Kind, Table
-from bench.migrate.sql import select
+from bench.migrate.limits import MYSQL
+from bench.migrate.rules import octets
+from bench.migrate.sql import quoted, select
 from bench.stores.base import Row, Session
 from bench.stores.sqlite import SqliteSession
 
 ROWS_AT_ONCE: Final = 10_000
 _BYTES_AT_ONCE: Final = 2**23
-_LONG_TEXT: Final = 2**15  # what a value may be expected to have where the database sets no small limit
+_LONG_TEXT: Final = 2**15  # bytes of a value from which on its row is read among few
+_LONG_ROWS: Final = 4  # so many
 _PRECEDENCE: Final = (
     Kind.JSON, Kind.BOOLEAN, Kind.DATE, Kind.FLOAT, Kind.SINGLE, Kind.INTEGER, Kind.BYTES, Kind.TEXT,
 )  # fmt: skip
@@ -49,9 +52,15 @@ class Reading:
 
     @property
     def rows_at_once(self) -> int:
-        """How many rows to ask for together, so that they take little memory; unlimited texts might be long."""
+        """How many rows to ask for together, so that they take little memory, where no value is a long text."""
         row = sum(min(column.characters or column.octets or _LONG_TEXT, _LONG_TEXT) for column in self._texts())
         return max(100, min(ROWS_AT_ONCE, _BYTES_AT_ONCE // max(row, 1)))
+
+    def long(self, store: str) -> str | None:
+        """The condition that a row has a long text; None if the columns' types allow none."""
+        columns = [column for column in self._texts() if (column.characters or column.octets or 2**32) > _LONG_TEXT]
+        lengths = (octets(store, quoted(store, column.name), column.kind) for column in columns)
+        return " + ".join(f"COALESCE({length}, 0)" for length in lengths) + f" > {_LONG_TEXT}" if columns else None
 
     def _texts(self) -> list[Column]:
         return [column for column in self.columns if column.kind in (Kind.TEXT, Kind.JSON, Kind.BYTES)]
@@ -134,6 +143,13 @@ async def _digest(session: Session, store: str, reading: Reading, secret: bytes,
     return found
 
 
-def scan(session: Session, store: str, reading: Reading) -> AsyncIterator[Sequence[Row]]:
-    """All rows of a table in batches, in whatever order the database gives them."""
-    return session.stream(select(store, reading.table, reading.columns), size=reading.rows_at_once)
+async def scan(session: Session, store: str, reading: Reading) -> AsyncIterator[Sequence[Row]]:
+    """All rows of a table in batches, in whatever order the database gives them; of long ones a few at a time."""
+    statement, many = select(store, reading.table, reading.columns), reading.rows_at_once
+    long = None if store in MYSQL else reading.long(store)  # MySQL's sessions end a batch at so many bytes
+    parts = [(statement, many)]
+    if long is not None:
+        parts = [(f"{statement} WHERE NOT ({long})", many), (f"{statement} WHERE {long}", _LONG_ROWS)]
+    for part, size in parts:
+        async for rows in session.stream(part, size=size):
+            yield rows

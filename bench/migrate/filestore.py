@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from bench.errors import BadInput
 from bench.stores import schema
@@ -16,7 +19,15 @@ from bench.stores.url import StoreUrl
 _TRASH: Final = ".trash"
 _MODELS: Final = "models"
 _ARTIFACTS: Final = "artifacts"  # not MLflow's rows: they stay where they are
-_NAMED: Final = 5
+_DATASET: Final = "made_id('dataset', experiment_id, name, digest)"
+_INPUT: Final = "made_id('input', source_type, source_id, destination_type, destination_id)"
+_MADE_IDS: Final = f"""
+    UPDATE inputs SET source_id = (SELECT {_DATASET} FROM datasets WHERE dataset_uuid = source_id)
+        WHERE source_type = 'DATASET';
+    UPDATE datasets SET dataset_uuid = {_DATASET};
+    UPDATE input_tags SET input_uuid = (SELECT {_INPUT} FROM inputs WHERE inputs.input_uuid = input_tags.input_uuid);
+    UPDATE inputs SET input_uuid = {_INPUT};
+"""
 
 
 def find(given: Path) -> Path:
@@ -50,13 +61,14 @@ def _experiments(folder: Path) -> Iterator[Path]:
                     yield path
 
 
-async def take_in(folder: Path, url: StoreUrl) -> list[str]:
-    """Bring the file store in ``folder`` into the SQLite file ``url``, which must not exist; notes for the report.
+async def take_in(folder: Path, url: StoreUrl) -> None:
+    """Bring the file store in ``folder`` into the SQLite file ``url``, which must not exist.
 
-    A file store has no lock. Whether it was written to meanwhile is seen and said, and what MLflow could not read.
+    The same folder always gives the same rows, so that a later pass or a proof finds no difference.
 
     Raises:
-        BadInput: MLflow could not do it; the message holds its last words.
+        BadInput: MLflow could not do it, the message holds its last words; it could not read a file; or the folder,
+            which has no lock, was written to meanwhile.
     """
     assert url.path is not None
     before = _state(folder)
@@ -64,16 +76,17 @@ async def take_in(folder: Path, url: StoreUrl) -> list[str]:
         passed_over = await schema.take_file_store(folder, url)
     except BadInput as error:
         raise BadInput(f"{folder}: {error}; the folder is as it was") from error
-    notes = []
     if _state(folder) != before:
-        notes.append(
-            f"{folder} was written to while it was read: a file store has no lock; stop its writers for the last pass"
+        raise BadInput(
+            f"{folder}: was written to while it was read, and a file store has no lock; stop its writers, then run the "
+            "same command again"
         )
     if passed_over:
-        more = f" and {len(passed_over) - _NAMED} more" if len(passed_over) > _NAMED else ""
-        notes.append(f"MLflow passed over files of {folder}: {'; '.join(passed_over[:_NAMED])}{more}")
-    _leave_wal(url.path)
-    return notes
+        raise BadInput(
+            f"{folder}: MLflow can't read all of it ({len(passed_over)} times; first: {passed_over[0]}), and what it "
+            "can't read would be left out; mend it, or move it out of the folder"
+        )
+    _finish(url.path)
 
 
 def _state(folder: Path) -> int:
@@ -90,6 +103,13 @@ def _state(folder: Path) -> int:
     return hash(frozenset(seen))
 
 
-def _leave_wal(path: Path) -> None:
+def _finish(path: Path) -> None:
+    """Leave one file, with ids that follow from what they name: a file store has none, and MLflow draws them."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+        connection.create_function("made_id", -1, _made_id, deterministic=True)
+        connection.executescript(f"BEGIN; {_MADE_IDS} COMMIT;")
+
+
+def _made_id(*names: object) -> str:
+    return str(UUID(bytes=hashlib.sha256(json.dumps(names).encode()).digest()[:16]))

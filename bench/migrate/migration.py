@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from bench.errors import BadInput
 from bench.migrate import bringing, progress
 from bench.migrate.catalog import OURS, TRACKING, Catalog, Table, reflect
-from bench.migrate.copying import Load, Size, Watcher, guarded, sizes, span_ms
+from bench.migrate.copying import Load, Size, Watcher, check_fit, guarded, sizes, span_ms
 from bench.migrate.estimate import check_room, estimate
 from bench.migrate.limits import listed
 from bench.migrate.preflight import Look, check, preflight, refuse_unmakable
@@ -130,21 +130,28 @@ async def _enter(work: Work) -> None:
     if OURS not in tables:
         if tables:
             some = ", ".join(sorted(tables)[:3])
-            raise BadInput(f"{target.url}: not empty: {len(tables)} tables ({some}, …); give an empty database")
+            raise BadInput(
+                f"{target.url}: not empty: {len(tables)} tables ({some}, …); give an empty database; if a migration "
+                "has ended with this, compare both by `trackbench verify`"
+            )
         await target.may_make_tables()
         return
-    found = None if work.options.start_over else await progress.read(target)
-    if found is not None and found.source != work.shown:
+    anew, found = work.options.start_over, None
+    with suppress(BadInput) if anew else nullcontext():
+        found = await progress.read(target)
+    if found is not None and found.source != work.shown and not anew:
         raise BadInput(
             f"{target.url}: holds an unfinished migration from {found.source}; go on with that source, or begin "
             "anew with --start-over"
         )
     if work.options.dry_run:
         work.notes.append("The target holds an unfinished migration.")
-    elif found is None or found.phase < Phase.LOADING:
+    elif anew or found is None or found.phase < Phase.LOADING:
         watcher.say("removing what an earlier migration left in the target")
         await _abandon(work, found)
+        await target.renew(watcher.say)
     else:
+        await target.alone()  # a killed migration's indexes may still be under way
         watcher.say(f"continuing: {found.phase.name.lower()}")
         work.progress = found
 
@@ -153,6 +160,7 @@ async def _abandon(work: Work, found: Progress | None) -> None:
     """Make the target what it was before the migration."""
     await work.target.session.rollback()
     await work.target.alone()
+    await progress.begin_anew(work.target)
     await work.target.clear()
     await work.target.undo(found.before if found is not None else {})
     work.progress = None
@@ -321,22 +329,6 @@ async def _shaped(work: Work, source: Source) -> list[Problem]:
     await made.save(target)
     await target.session.commit()
     return []
-
-
-def check_fit(source: Catalog, target: Catalog, url: StoreUrl) -> None:
-    """See that the target's schema has all that the source has.
-
-    Raises:
-        BadInput: it lacks tables or columns: they are not MLflow's.
-    """
-    for name, table in source.tables.items():
-        if name not in target.tables:
-            raise BadInput(f"{url}: MLflow's schema has no table {name}, which the source has; move it by other means")
-        known = {column.name for column in target.tables[name].columns}
-        if more := [column.name for column in table.columns if column.name not in known]:
-            raise BadInput(
-                f"{url}: MLflow's {name} has no column {more[0]}, which the source has; move it by other means"
-            )
 
 
 def deferrable(catalog: Catalog, found: dict[str, Size], large: int) -> Sequence[Table]:

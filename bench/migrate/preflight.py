@@ -18,6 +18,7 @@ from bench.errors import BadInput
 from bench.migrate import rules
 from bench.migrate.canonical import shown
 from bench.migrate.catalog import AUTH, Catalog, Column, ForeignKey, Kind, Table
+from bench.migrate.copying import batch_rows
 from bench.migrate.limits import MYSQL, POSTGRESQL, expected
 from bench.migrate.record import Problem
 from bench.migrate.rules import Rule
@@ -189,12 +190,12 @@ async def _examined(look: Look, table: Table, rule: Rule) -> Problem | None:
     store = look.source.store
     assert rule.bad is not None
     value = _readable(store, table.column(rule.column))
-    order = listed(store, table.key)
-    statement = (
-        f"SELECT {value}, {_key(look, table)} FROM {quoted(store, table.name)} WHERE {rule.condition} ORDER BY {order}"
-    )
+    candidates = f"FROM {quoted(store, table.name)} WHERE {rule.condition}"
+    octets = rules.octets(store, quoted(store, rule.column), table.column(rule.column).kind)
+    longest = int((await look.session.fetch(f"SELECT COALESCE(MAX({octets}), 0) {candidates}"))[0][0])
+    statement = f"SELECT {value}, {_key(look, table)} {candidates} ORDER BY {listed(store, table.key)}"
     rows, first = 0, None
-    async for batch in look.session.stream(statement, size=_BATCH):
+    async for batch in look.session.stream(statement, size=batch_rows(longest, _BATCH)):
         for row in batch:
             if rule.bad(_text(row[0], table.column(rule.column))):
                 rows += 1

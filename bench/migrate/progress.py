@@ -130,6 +130,14 @@ async def read(target: Target) -> Progress | None:
     return progress
 
 
+async def begin_anew(target: Target) -> None:
+    """Have the row say that nothing is worth keeping: what is going to be dropped may be dropped in part only."""
+    if OURS in await target.tables():
+        await target.begin()
+        await target.execute(f"UPDATE {OURS} SET phase = '{Phase.BEGUN.name.lower()}'")
+        await target.session.commit()
+
+
 async def remove(target: Target) -> None:
     """Drop the table: the target is a store like any other now."""
     await target.begin()

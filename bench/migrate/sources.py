@@ -10,7 +10,7 @@ import asyncio
 import shutil
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,9 @@ from urllib.parse import unquote, urlsplit
 
 from bench.errors import BadInput
 from bench.migrate import filestore, sql
-from bench.migrate.catalog import AUTH, Catalog, reflect
+from bench.migrate.catalog import AUTH, OURS, Catalog, reflect
+from bench.migrate.copying import batch_rows, sizes
+from bench.migrate.limits import POSTGRESQL
 from bench.migrate.snapshot import PATIENCE_S, take_snapshot
 from bench.migrate.targets.base import drivers, first_line
 from bench.migrate.values import conversion
@@ -33,6 +35,7 @@ _SCRATCH: Final = "mlflow.db"
 _UPGRADE_ROOM: Final = 2  # copies of the largest table that SQLite's migrations may need at a time
 _BATCH: Final = 5_000
 _NAMED: Final = 5
+_NO_UTF8: Final = ("SQL_ASCII", "MULE_INTERNAL")
 
 
 @dataclass
@@ -64,6 +67,15 @@ class Source:
         return self.older or self.catalog
 
 
+@dataclass(frozen=True)
+class _Lies:
+    """A store where it lies, while it is copied."""
+
+    given: str
+    session: Session
+    catalog: Catalog
+
+
 @dataclass
 class _Opening:
     """What is known on the way to a `Source`."""
@@ -90,6 +102,11 @@ class _Opening:
             why = f"{store.classify(error).label}: {first_line(error)}"
             raise BadInput(f"{self.given}: can't be used ({why}); is it reachable, user and password right?") from error
         return store, session
+
+    def refuse_unfinished(self, tables: Iterable[str]) -> None:
+        """Refuse a store that a migration of ours is filling."""
+        if OURS in tables:
+            raise BadInput(f"{self.given}: holds an unfinished migration; finish it first with the same command")
 
     def scratch(self) -> StoreUrl:
         """A SQLite file that does not exist, in a folder that goes with the stack or with us."""
@@ -123,8 +140,8 @@ async def open_source(
     Nothing is written to it. A SQLite file is locked while it is copied, and waited for up to ``patience_s`` seconds.
 
     Raises:
-        BadInput: it is missing, no MLflow store, locked, corrupt, newer than our MLflow, can't be reached, read
-            or upgraded, or there is no space for its copy.
+        BadInput: it is missing, no MLflow store, locked, corrupt, newer than our MLflow, filled by an unfinished
+            migration, can't be reached, upgraded or read (whole), or there is no space for its copy.
     """
     place = _place(given)
     async with AsyncExitStack() as stack:
@@ -152,7 +169,7 @@ async def _file_store(opening: _Opening, given: Path) -> Source:
     url = opening.scratch()
     opening.echo(f"{given}: taking the file store in through MLflow's migrate-filestore")
     began = time.monotonic()
-    opening.notes += await filestore.take_in(folder, url)
+    await filestore.take_in(folder, url)
     opening.seconds["import"] = time.monotonic() - began
     return await opening.source(url)
 
@@ -172,6 +189,7 @@ async def _sqlite(opening: _Opening, path: Path, patience_s: float) -> Source:
             f"{opening.given}: a writer had died in the middle of a transaction; it was undone in the snapshot, as it "
             "will be in the file when it is next opened"
         )
+    opening.refuse_unfinished(await asyncio.to_thread(_tables, url.path))
     catalog = await opening.reflected(url)
     if _older(opening, catalog):
         await _upgrade(opening, url, catalog)
@@ -181,6 +199,9 @@ async def _sqlite(opening: _Opening, path: Path, patience_s: float) -> Source:
 async def _server(opening: _Opening, url: StoreUrl) -> Source:
     """A server's store in place; an older one in a scratch copy, since nothing is written to the server."""
     store, session = await opening.open(url)
+    opening.refuse_unfinished(await store.tables(session))
+    if url.store in POSTGRESQL:
+        await _all_is_shown(opening.given, session)
     catalog = await opening.reflected(url)
     if not _older(opening, catalog):
         return opening.opened(url, store, session, catalog)
@@ -202,6 +223,29 @@ async def _server(opening: _Opening, url: StoreUrl) -> Source:
     return replace(await opening.source(scratch), server=url)
 
 
+async def _all_is_shown(given: str, session: Session) -> None:
+    """Refuse a PostgreSQL database that would not show us every row, or whose texts nobody knows how to read.
+
+    Raises:
+        BadInput: row-level security holds for this user, or the encoding can't be converted to UTF-8.
+    """
+    encoding = (await session.fetch("SHOW server_encoding"))[0][0]
+    if encoding in _NO_UTF8:
+        raise BadInput(
+            f"{given}: its encoding is {encoding}, which PostgreSQL can't convert to UTF-8; dump it, and restore it "
+            "into a database with ENCODING 'UTF8' (pg_restore names texts that are none), and move that one"
+        )
+    hidden = await session.fetch(
+        "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') "
+        "AND row_security_active(oid) ORDER BY relname"
+    )
+    if hidden:
+        raise BadInput(
+            f"{given}: row-level security may hide rows of table {hidden[0][0]} from this user; log in as one with "
+            "BYPASSRLS, or as the tables' owner"
+        )
+
+
 async def copy_into_scratch(given: str, source: Session, catalog: Catalog, scratch: StoreUrl) -> None:
     """Every row that a frozen session sees, into the SQLite file ``scratch`` with the schema of the same revision.
 
@@ -216,6 +260,7 @@ async def copy_into_scratch(given: str, source: Session, catalog: Catalog, scrat
             raise BadInput(
                 f"{given}: table {strange[0]} is not MLflow's at revision {catalog.revision}; move it elsewhere first"
             )
+        measured = await sizes(_Lies(given, source, catalog))
         for name, table in catalog.tables.items():
             await session.execute_alone(f"DELETE FROM {sql.quoted('sqlite', name)}")  # what the migrations put in
             columns = table.stored
@@ -223,7 +268,8 @@ async def copy_into_scratch(given: str, source: Session, catalog: Catalog, scrat
             values = session.dialect.values(len(columns), 1)
             insert = f"INSERT INTO {sql.quoted('sqlite', name)} ({names}) VALUES {values}"
             convert = conversion(columns, "sqlite")
-            async for rows in source.stream(sql.select(catalog.store, name, columns), size=_BATCH):
+            batch = batch_rows(measured[name].longest, _BATCH)
+            async for rows in source.stream(sql.select(catalog.store, name, columns), size=batch):
                 await session.execute_many(insert, convert(rows))
                 await session.commit()
     finally:
@@ -282,10 +328,15 @@ async def _upgrade(opening: _Opening, url: StoreUrl, old: Catalog) -> None:
         )
 
 
+def _tables(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
 def _counted(path: Path, tables: Sequence[str]) -> dict[str, int]:
     """Rows of each of these tables, 0 where there is no such table any more."""
+    there = _tables(path)
     with closing(sqlite3.connect(path)) as connection:
-        there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         counts = {}
         for name in tables:
             count = f"SELECT COUNT(*) FROM {sql.quoted('sqlite', name)} NOT INDEXED"

@@ -29,6 +29,7 @@ from bench.stores.url import StoreUrl, parse
 _TITLE = "Backup made and restored"
 _DATABASE = "restored"
 _SERVER_BYTES = 400_000_000  # an empty one, with its logs
+_ELSEWHERE = "restore it into a server like yours (version, extensions), and compare by `trackbench verify`"
 Echo = Callable[[str], None]
 
 
@@ -78,7 +79,10 @@ class Backup(ABC):
 
 
 async def check(backup: Backup, catalog: Catalog, whole: int, echo: Echo) -> tuple[Check, Mapping[str, float]]:
-    """The check and its times in seconds; ``whole`` is the size of the store in bytes."""
+    """The check and its times in seconds, as far as it came; ``whole`` is the size of the store in bytes.
+
+    Whatever goes wrong is told by the check: the checks made before it are not lost with it.
+    """
     seconds: dict[str, float] = {}
     try:
         await backup.prepare()
@@ -93,6 +97,8 @@ async def check(backup: Backup, catalog: Catalog, whole: int, echo: Echo) -> tup
     except ToolFailed as error:
         remedy = "give the login the right to read all of its own tables, or make the backup as the database's owner"
         return Check(name="backup", title=_TITLE, outcome="fail", found=str(error), remedy=remedy), seconds
+    except Exception as error:  # a driver's, a full disk, a store that can't be read to its end
+        return _unknown(reason(error), "try again, or --no-backup", "not finished"), seconds
     return found, seconds
 
 
@@ -105,7 +111,10 @@ async def _tried(backup: Backup, catalog: Catalog, seconds: dict[str, float], ec
             size = file.stat().st_size
             echo(f"backup: {amount(size)} in {seconds['backup']:.1f} s; restoring")
             with _Timed(seconds, "restore"):
-                restored = await backup.restore(file, server)
+                try:
+                    restored = await backup.restore(file, server)
+                except ToolFailed as error:  # our server's lack, such as an extension: it says nothing of the dump
+                    return _unknown(str(error), _ELSEWHERE, "could not be restored here")
             echo(f"backup: restored in {seconds['restore']:.1f} s; comparing")
             with _Timed(seconds, "proof"):
                 equality = await compare(backup.scene.url, moment.session, catalog, restored)
@@ -127,8 +136,8 @@ def _judged(equality: Equality, moved: bool, times: str) -> Check:
     return Check(name="backup", title=_TITLE, outcome="fail", found=differs, remedy=remedy)
 
 
-def _unknown(why: str, remedy: str) -> Check:
-    return Check(name="backup", title=_TITLE, outcome="unknown", found=f"not tried: {why}", remedy=remedy)
+def _unknown(why: str, remedy: str, what: str = "not tried") -> Check:
+    return Check(name="backup", title=_TITLE, outcome="unknown", found=f"{what}: {why}", remedy=remedy)
 
 
 def _need_space(whole: int, kind: servers.Kind | None) -> None:

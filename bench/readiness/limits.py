@@ -24,8 +24,13 @@ class Limits:
 def check(limits: Limits, server: Server) -> Check:
     """The check, with all numbers in it."""
     wanted, left = server.connections, limits.most - limits.others
+    other = (
+        ""
+        if "users" in server.pools
+        else f" (basic-auth's database, if it is on this server too: {server.one_pool} more)"
+    )
     numbers = (
-        f"the server may open {server}; the database admits {limits.most} ({limits.set_by}), of which "
+        f"the server may open {server}{other}; the database admits {limits.most} ({limits.set_by}), of which "
         f"{limits.others} are others' now and {limits.ours} this login's"
     )
     remedy = (

@@ -107,7 +107,7 @@ async def _asked(database: Database, scene: Scene) -> list[Check]:
 async def _of_schema(catalog: Catalog, scene: Scene) -> list[Check]:
     async def of_revision() -> list[Check]:
         head, known = await heads(catalog.family, catalog.revision)
-        return [schema_checks.revision(catalog.revision, head, known, catalog.family.name)]
+        return [schema_checks.revision(catalog.revision, head, known, catalog.family.name, scene.url)]
 
     async def of_structure() -> list[Check]:
         fresh = await pristine(catalog.family)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import sqlalchemy as sa
 
-from bench.readiness import access, growth, limits, password, safety, tls, upkeep
+from bench.readiness import access, grants, growth, limits, password, safety, tls, upkeep
 from bench.readiness.access import Account
 from bench.readiness.backup import Backup
 from bench.readiness.backup_mysql import MariadbBackup, MysqlBackup
@@ -18,12 +18,13 @@ from bench.readiness.check import Check, Outcome
 from bench.readiness.database import Database
 from bench.readiness.growth import Disk, Size
 from bench.readiness.places_here import disk_of
-from bench.readiness.scene import Question, listed
+from bench.readiness.scene import Question, listed, one_line
 
 _VARIABLES = (
     "max_connections", "max_user_connections", "require_secure_transport", "bind_address", "log_bin", "datadir",
     "binlog_expire_logs_seconds", "expire_logs_days", "innodb_lock_wait_timeout", "innodb_stats_persistent",
     "innodb_stats_auto_recalc", "server_uuid", "extra_max_connections", "lock_wait_timeout", "pid_file", "port",
+    "partial_revokes",
 )  # fmt: skip
 _TABLES = (
     "SELECT TABLE_NAME, COALESCE(ENGINE, ''), COALESCE(TABLE_ROWS, 0), COALESCE(DATA_LENGTH, 0) + "
@@ -39,7 +40,7 @@ _KEYS = (
 )
 _POWERS = ("ALL PRIVILEGES", "SUPER", "GRANT OPTION", "CREATE USER", "SHUTDOWN", "FILE", "SYSTEM_USER")
 _NEEDED = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "INDEX", "REFERENCES")
-_GRANT = re.compile(r"GRANT (.+?) ON (\S+) TO ", re.DOTALL)
+_ROLE = "Rights of MLflow's login"
 _PEERS = ("auth_socket", "unix_socket", "authentication_ldap_sasl", "authentication_kerberos")
 
 
@@ -47,6 +48,7 @@ class Mysql(Database):
     """MySQL's questions; `collect` asks the statements that most of them share."""
 
     own_account: ClassVar[str] = "SHOW CREATE USER CURRENT_USER()"
+    default_role: ClassVar[str] = "SET DEFAULT ROLE ALL TO {0}"
     bounded: ClassVar[str] = "SELECT /*+ MAX_EXECUTION_TIME({limit}) */ * FROM ({{}}) AS counted"
 
     async def collect(self) -> None:
@@ -56,12 +58,27 @@ class Mysql(Database):
         self.settings = {row[0]: str(row[1]) for row in rows}
         row = (await fetch("SELECT CURRENT_USER(), @@character_set_database, @@collation_database"))[0]
         self.login, self.charset, self.collation = (str(value) for value in row)
-        self.grants = [str(row[0]) for row in await fetch("SHOW GRANTS")]
+        self.roles, self.role_error = "", ""
+        self.grants = await self.all_grants()
         self.account = str((await fetch(self.own_account))[0][0])
         self.threads = int((await fetch("SHOW GLOBAL STATUS LIKE 'Threads_connected'"))[0][1])
         self.sessions = await self.scene.store.writers_left(self.scene.session, pooled=False)
         await self.fresh_statistics()
         self.tables: Sequence[Any] = await fetch(_TABLES)
+
+    async def all_grants(self) -> list[str]:
+        """The login's rights, with those of the roles that are active in its sessions as the server begins them."""
+        fetch = self.scene.session.fetch
+        using = ""
+        try:
+            active = str((await fetch("SELECT CURRENT_ROLE()"))[0][0])
+            if active != "NONE":
+                self.roles, using = active, f" USING {active}"
+            rows = await fetch(f"SHOW GRANTS FOR CURRENT_USER(){using}")
+        except Exception as error:
+            self.role_error = one_line(error)
+            rows = await fetch("SHOW GRANTS FOR CURRENT_USER()")
+        return [str(row[0]) for row in rows]
 
     async def fresh_statistics(self) -> None:
         """MySQL shows sizes as they were up to a day ago otherwise."""
@@ -72,7 +89,7 @@ class Mysql(Database):
             Question("password", "Password of MLflow's login", self.password),
             Question("tls", "TLS", self.tls),
             Question("access", "Who may connect from where", self.access),
-            Question("role", "Rights of MLflow's login", self.role),
+            Question("role", _ROLE, self.role),
             Question("connections", "Connection limit", self.connections),
             Question("durability", "Acknowledged writes survive", self.durability),
             Question("sizes", "Table sizes and growth", self.sizes),
@@ -138,22 +155,22 @@ class Mysql(Database):
         return [access.accounts(found or [own], self.quoted, self.private, found is not None)]
 
     async def role(self) -> list[Check]:
-        everywhere, here = set[str](), set[str]()
-        names = {f"`{self.scene.url.database}`.*", self.scene.url.database + ".*"}
-        option = False
-        for grant in self.grants:
-            if match := _GRANT.match(grant):
-                rights = {right.strip() for right in match[1].split(",")}
-                (everywhere if match[2] == "*.*" else here if match[2].replace("\\", "") in names else set()).update(
-                    rights
-                )
-                option = option or (match[2] == "*.*" and "WITH GRANT OPTION" in grant)
-        powers = [name for name in _POWERS if name in everywhere] + ["GRANT OPTION"] * option
-        if not powers and "SELECT" in everywhere & set(_NEEDED):
+        literal = self.settings.get("partial_revokes") in ("ON", "1")
+        rights = grants.rights(self.grants, self.scene.url.database, literal=literal)
+        powers = [name for name in _POWERS if name in rights.everywhere] + ["GRANT OPTION"] * rights.may_grant
+        if not powers and "SELECT" in rights.everywhere:
             powers = ["rights on every database"]
-        held = everywhere | here
+        held = rights.everywhere | rights.here
         lacks = [] if "ALL PRIVILEGES" in held else [name for name in _NEEDED if name not in held]
         give = f"GRANT {', '.join(_NEEDED)} ON `{self.scene.url.database}`.* TO {self.quoted}"
+        if lacks and not powers and rights.roles and self.role_error:
+            found = f"what comes of {listed(rights.roles, 3)} could not be seen: {self.role_error}"
+            remedy = f"give the login the rights themselves: {give}"
+            return [Check(name="role", title=_ROLE, outcome="unknown", found=found, remedy=remedy)]
+        active = grants.names(self.roles)
+        if idle := [name for name in rights.roles if name not in active]:
+            make = self.default_role.format(self.quoted, idle[0])
+            give = f"if {listed(idle, 3)} has them, make it a default role: {make}; else {give}"
         remedy = f"give MLflow a login of its own: CREATE USER 'mlflow'@'<its address>' …; {give}; REVOKE the rest"
         return [access.role(self.quoted, powers, lacks, remedy, give)]
 
@@ -168,7 +185,8 @@ class Mysql(Database):
         if set_by != "max_connections":
             change = f"ALTER USER {self.quoted} WITH MAX_USER_CONNECTIONS {{}}"
         others = max(0, self.threads - 1 - self.sessions) if set_by == "max_connections" else 0
-        return [limits.check(limits.Limits(most, set_by, others, self.sessions, change), self.scene.server)]
+        server = self.scene.server.on([row[0] for row in self.tables])
+        return [limits.check(limits.Limits(most, set_by, others, self.sessions, change), server)]
 
     async def durability(self) -> list[Check]:
         store, session = self.scene.store, self.scene.session
@@ -202,8 +220,8 @@ class Mysql(Database):
         whole = await self.whole()
         checks = [growth.sizes(tables, whole), growth.disk_space(disk, whole, elsewhere=not self.scene.local)]
         if any(one.table == "metrics" for one in tables):
-            lately = await growth.paces(self.scene, self.bounded.format(limit=growth.milliseconds()))
-            checks.insert(1, growth.growth(lately, tables, whole, disk))
+            counting = growth.paces(self.scene, self.bounded.format(limit=growth.milliseconds()))
+            checks.insert(1, await growth.counted(counting, tables, whole, disk))
         return checks
 
     async def statistics(self) -> list[Check]:
@@ -276,9 +294,16 @@ class Mariadb(Mysql):
     own_account = "SHOW CREATE USER CURRENT_USER()"
     bounded = "SET STATEMENT max_statement_time={limit}/1000 FOR {{}}"
     exact = "utf8mb4_nopad_bin"
+    default_role = "SET DEFAULT ROLE {1} FOR {0}"
 
     def backup(self) -> Backup:
         return MariadbBackup(self.scene)
+
+    async def all_grants(self) -> list[str]:
+        """MariaDB shows those of the active role, and of all that it holds, by itself."""
+        fetch = self.scene.session.fetch
+        self.roles = str((await fetch("SELECT COALESCE(CURRENT_ROLE(), '')"))[0][0])
+        return [str(row[0]) for row in await fetch("SHOW GRANTS")]
 
     async def fresh_statistics(self) -> None:
         """Nothing: MariaDB does not keep old ones."""

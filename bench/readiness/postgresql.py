@@ -13,7 +13,7 @@ from bench.readiness.backup_postgresql import PostgresqlBackup
 from bench.readiness.check import Check
 from bench.readiness.database import Database
 from bench.readiness.greeting import Greeting, Unanswered, greet
-from bench.readiness.growth import Disk, Size
+from bench.readiness.growth import Disk, Pace, Size
 from bench.readiness.places_here import disk_of
 from bench.readiness.scene import Question, listed
 
@@ -164,11 +164,8 @@ class Postgresql(Database):
             change = f"ALTER {what} CONNECTION LIMIT {{}}"
         ours = int(self.login["own_sessions"]) - 1  # this one goes again
         others = int(self.login["sessions"]) - 1 - ours
-        return [
-            limits.check(
-                limits.Limits(most, set_by, others if most == ways[0][0] else 0, ours, change), self.scene.server
-            )
-        ]
+        server = self.scene.server.on([row["relname"] for row in self.tables])
+        return [limits.check(limits.Limits(most, set_by, others if most == ways[0][0] else 0, ours, change), server)]
 
     async def durability(self) -> list[Check]:
         store, session = self.scene.store, self.scene.session
@@ -195,10 +192,14 @@ class Postgresql(Database):
         tables, whole, disk = await self.table_sizes(), await self.whole(), await self.disk()
         checks = [growth.sizes(tables, whole), growth.disk_space(disk, whole, elsewhere=not self.scene.local)]
         if any(one.table == "metrics" for one in tables):
-            await self.scene.session.begin()
-            await self.scene.session.execute(f"SET LOCAL statement_timeout = {growth.milliseconds()}")
-            checks.insert(1, growth.growth(await growth.paces(self.scene), tables, whole, disk))
+            checks.insert(1, await growth.counted(self.paces(), tables, whole, disk))
         return checks
+
+    async def paces(self) -> list[Pace]:
+        """What came lately, if the database counts it in time."""
+        await self.scene.session.begin()
+        await self.scene.session.execute(f"SET LOCAL statement_timeout = {growth.milliseconds()}")
+        return await growth.paces(self.scene)
 
     async def upkeep(self) -> list[Check]:
         tables = [

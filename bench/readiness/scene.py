@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.readiness.check import Check
 from bench.stores.base import Session, Store
 from bench.stores.url import StoreUrl
 
+_STORES = ("tracking store", "model registry")  # MLflow makes an engine for each, though they share a database
+_AGAIN = "try again; if it stays so, ask the same as the database's administrator"
 LONGEST_S = 30  # a statement that goes through rows is given up after so long
 
 
@@ -21,14 +23,28 @@ class Server:
     workers: int = 4
     pool: int = 5
     overflow: int = 10
+    pools: tuple[str, ...] = _STORES  # what each worker has a pool of its own for
 
     @property
     def connections(self) -> int:
         """As many as it may open at the same time."""
+        return len(self.pools) * self.one_pool
+
+    @property
+    def one_pool(self) -> int:
+        """As many as all workers may open for one of their pools."""
         return self.workers * (self.pool + self.overflow)
 
+    def on(self, tables: Collection[str]) -> Server:
+        """The same server as a database with these tables feels it: that of its users has a pool for them."""
+        users = ("users",) if "users" in tables else ()
+        stores = _STORES if "experiments" in tables or not users else ()
+        return replace(self, pools=stores + users)
+
     def __str__(self) -> str:
-        return f"{self.workers} workers x ({self.pool} pooled + {self.overflow} more) = {self.connections} connections"
+        pools = f"{len(self.pools)} pool{'s' * (len(self.pools) > 1)} ({', '.join(self.pools)})"
+        each = f"({self.pool} pooled + {self.overflow} more)"
+        return f"{self.workers} workers x {pools} x {each} = {self.connections} connections"
 
 
 @dataclass(frozen=True)
@@ -62,7 +78,8 @@ async def answer(question: Question, session: Session | None) -> Sequence[Check]
         return await question.ask()
     except Exception as error:
         why = f"could not be looked at: {one_line(error)}"
-        return [Check(name=question.name, title=question.title, outcome="unknown", found=why, remedy=question.right)]
+        remedy = question.right or _AGAIN
+        return [Check(name=question.name, title=question.title, outcome="unknown", found=why, remedy=remedy)]
     finally:
         if session is not None:
             with suppress(Exception):

@@ -66,7 +66,9 @@ class Sqlite(Database):
         title = "File system"
         kind = file_system_of(self.path)
         if kind is None:
-            return [Check(name="file_system", title=title, outcome="unknown", found="this system does not tell")]
+            remedy = "see that the file is on a disk of this machine: df -T, or mount"
+            found = "this system does not tell"
+            return [Check(name="file_system", title=title, outcome="unknown", found=found, remedy=remedy)]
         if kind in _NETWORK:
             found = f"{kind}: a network file system, whose locks SQLite can't rely on; two hosts may corrupt the file"
             remedy = "move the file to a local disk, or the store to a database server: trackbench migrate"
@@ -116,7 +118,7 @@ class Sqlite(Database):
         disk = disk_at(self.path)
         checks = [growth.sizes(tables, whole), growth.disk_space(disk, whole, elsewhere=False)]
         if "metrics" in self.names:
-            checks.insert(1, growth.growth(await growth.paces(self.scene), tables, whole, disk))
+            checks.insert(1, await growth.counted(growth.paces(self.scene), tables, whole, disk))
         return checks
 
     async def whole(self) -> int:

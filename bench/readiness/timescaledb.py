@@ -56,8 +56,11 @@ class Timescaledb(Postgresql):
         if self.licence == "apache":
             found = "apache: hypertables, but no compression, retention policies or continuous aggregates"
             return [Check(name="licence", title=title, outcome="pass", found=found)]
-        found = f"{self.licence or 'unknown'}: all functions; it forbids selling the database itself as a service"
-        return [Check(name="licence", title=title, outcome="pass" if self.licence else "unknown", found=found)]
+        if not self.licence:
+            found, remedy = "the server does not tell it", "SHOW timescaledb.license (as superuser)"
+            return [Check(name="licence", title=title, outcome="unknown", found=found, remedy=remedy)]
+        found = f"{self.licence}: all functions; it forbids selling the database itself as a service"
+        return [Check(name="licence", title=title, outcome="pass", found=found)]
 
     async def chunks(self) -> list[Check]:
         """Few enough, and not next to empty: the column holds milliseconds, which people take for seconds."""

@@ -63,7 +63,8 @@ def check(version: str, today: date) -> Check:
     """The check of a server's own words about its version, such as "PostgreSQL 18.6, TimescaleDB 2.31.0"."""
     judged = [_judge(product, number, today) for product, number in _FOUND.findall(version)]
     if not judged:
-        return Check(name=_NAME, title=_TITLE, outcome="unknown", found=f"{version}: not known to Trackbench")
+        found, remedy = f"{version}: not known to Trackbench", "look its end of life up with whoever makes it"
+        return Check(name=_NAME, title=_TITLE, outcome="unknown", found=found, remedy=remedy)
     order: tuple[Outcome, ...] = ("pass", "warn", "unknown", "fail")
     outcome = max((one for one, _ in judged), key=order.index)
     found = "; ".join(words for _, words in judged)

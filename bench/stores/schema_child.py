@@ -93,16 +93,26 @@ def _upgrade() -> dict[str, Any]:
 
 
 def _file_store() -> dict[str, Any]:
-    """What ``mlflow migrate-filestore`` does; ``passed_over`` is what it could not read and only warned of."""
+    """What ``mlflow migrate-filestore`` does; ``passed_over`` is what it could not read and only warned of.
+
+    A time that the file store does not have stays unknown, instead of becoming that of the import.
+    """
     passed_over: list[str] = []
 
     class Keep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             passed_over.append(" ".join(record.getMessage().split()))
 
+    from mlflow.store.db.base_sql_model import Base
     from mlflow.store.fs2db import migrate
+    from mlflow.store.model_registry.dbmodels import models as _registry  # noqa: F401 (so that Base knows their tables)
+    from mlflow.store.tracking.dbmodels import models as _tracking  # noqa: F401
 
-    logging.getLogger("mlflow").addHandler(Keep(logging.WARNING))
+    for table in Base.metadata.tables.values():
+        for column in table.columns:
+            if column.nullable and column.default is not None and column.default.is_callable:
+                column.default = None
+    logging.getLogger("mlflow.store.fs2db").addHandler(Keep(logging.WARNING))
     migrate(Path(os.environ[FOLDER]), os.environ[URI], progress=False)
     return {"passed_over": passed_over}
 

@@ -83,7 +83,11 @@ class Prepared:
 
     async def create_at(self, url: StoreUrl, family: object, revision: str | None) -> None:
         """In place of `bench.stores.schema.create_at`."""
-        await asyncio.to_thread(lambda: replay(url, self.file(url.store)))
+        work = asyncio.ensure_future(asyncio.to_thread(lambda: replay(url, self.file(url.store))))
+        try:
+            await asyncio.shield(work)
+        finally:
+            await work  # a thread can't be ended as the process can
 
 
 def replay(url: StoreUrl, file: Path) -> None:
@@ -153,3 +157,17 @@ def _typed(connection: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ..
 def install(monkeypatch: Any, prepared: Prepared) -> None:
     """Have migrations in this process make the schema quickly."""
     monkeypatch.setattr(schema, "create_at", prepared.create_at)
+
+
+def fails_once(call: Any) -> Any:
+    """``call``, whose first use ends as a lost connection does."""
+    calls = 0
+
+    async def failing(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise OSError("once")
+        return await call(*arguments)
+
+    return failing

@@ -25,6 +25,7 @@ def checks(url: StoreUrl, backup: bool = False) -> dict[str, Check]:
     """All checks by name."""
     found = look(url, backup).checks
     assert len({check.name for check in found}) == len(found)
+    assert [check.name for check in found if (check.remedy == "") != (check.outcome == "pass")] == []
     return {check.name: check for check in found}
 
 

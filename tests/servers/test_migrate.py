@@ -10,7 +10,7 @@ from typing import Any
 
 import migrated
 import pytest
-from migrated import Prepared, Quiet, move, nasty, raw_bytes
+from migrated import Prepared, Quiet, fails_once, move, nasty, raw_bytes
 from stores import NAMES, Park, sql
 
 from bench.errors import BadInput
@@ -134,6 +134,7 @@ def test_parts_are_continued(
         )
         connection.execute("INSERT INTO runs (run_uuid, experiment_id, status) VALUES ('later', 77, 'RUNNING')")
         connection.execute("INSERT INTO metrics VALUES ('zz', 0.5, 9999999999999, 'later', 1, 0)")
+        connection.execute("INSERT INTO params (key, value, run_uuid) VALUES ('p', 'of a new run', 'later')")
         connection.commit()
     sent = -(10**9)
     watcher = Quiet()
@@ -190,7 +191,7 @@ def test_changes_are_brought(
         connection.execute("INSERT INTO runs (run_uuid, experiment_id, status) VALUES ('mover', 103, 'RUNNING')")
         connection.commit()
     target = empty(kind)
-    monkeypatch.setattr(bringing, "compare_sequences", _fails_once(compare_sequences))
+    monkeypatch.setattr(bringing, "compare_sequences", fails_once(compare_sequences))
     with pytest.raises(BadInput, match="once"):
         move(source, target)
     with closing(sqlite3.connect(source.path)) as connection:
@@ -214,7 +215,7 @@ def test_what_others_logged_into_the_target_is_not_deleted(
 ) -> None:
     """A target that waits for its proof, and that somebody has begun to use: only what a load of ours left may go."""
     target = empty("postgresql")
-    monkeypatch.setattr(bringing, "compare_sequences", _fails_once(compare_sequences))
+    monkeypatch.setattr(bringing, "compare_sequences", fails_once(compare_sequences))
     with pytest.raises(BadInput, match="once"):
         move(small, target)
     experiment = (
@@ -236,19 +237,6 @@ def test_what_others_logged_into_the_target_is_not_deleted(
     found = move(small, target)
     assert found.proof is not None
     assert found.proof.equal
-
-
-def _fails_once(call: Any) -> Any:
-    calls = 0
-
-    async def failing(*arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
-            raise OSError("once")
-        return await call(*arguments)
-
-    return failing
 
 
 # The end of a copy
@@ -371,7 +359,7 @@ def test_another_source(
 ) -> None:
     other = nasty(tmp_path / "other.db")
     target = StoreUrl("sqlite", path=tmp_path / "target.db")
-    monkeypatch.setattr(bringing, "compare_sequences", _fails_once(compare_sequences))
+    monkeypatch.setattr(bringing, "compare_sequences", fails_once(compare_sequences))
     with pytest.raises(BadInput, match="once"):
         move(small, target)
     assert f"unfinished migration from {small}" in refused(lambda: move(other, target))

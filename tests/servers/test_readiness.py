@@ -17,10 +17,12 @@ from secured import secured
 from stores import ARTIFACTS, Park, sql, wait_until
 
 from bench.faults.proxy import Impairment, Proxy
+from bench.readiness import growth
 from bench.readiness.backup_postgresql import PostgresqlBackup
 from bench.readiness.check import Readiness
+from bench.readiness.growth import Pace
 from bench.readiness.look import readiness
-from bench.readiness.scene import Server
+from bench.readiness.scene import Scene, Server
 from bench.servers import RunningServer
 from bench.stores import schema
 from bench.stores.url import StoreUrl
@@ -79,6 +81,19 @@ def test_planted_defects_of_postgresql_are_named(fresh: Fresh) -> None:
     lacking = checks(login)
     assert (lacking["role"].outcome, "ownership of 1 tables (tags)" in lacking["role"].found) == ("fail", True)
     assert (lacking["revision"].outcome, lacking["structure"].outcome) == ("fail", "unknown")
+
+
+def test_growth_that_is_not_counted_in_time_takes_nothing_along(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slowly(scene: Scene) -> list[Pace]:
+        await scene.session.fetch("SELECT pg_sleep(60)")
+        return []
+
+    monkeypatch.setattr(growth, "paces", slowly)
+    monkeypatch.setattr(growth, "milliseconds", lambda: 50)
+    found = checks(fresh("postgresql"))
+    assert (found["growth"].outcome, "statement timeout" in found["growth"].found) == ("unknown", True)
+    assert [found[name].outcome for name in ("sizes", "autovacuum")] == ["pass"] * 2
+    assert "disk" in found
 
 
 def test_weak_passwords_and_logins_without_any(park: Park, fresh: Fresh) -> None:

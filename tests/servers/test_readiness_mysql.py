@@ -87,6 +87,28 @@ def test_planted_defects_of_mysql_are_named(there: Secured, login: StoreUrl) -> 
     assert "admits this login without TLS" in bad["tls_required"].found or "not required" in bad["tls_required"].found
 
 
+def test_rights_that_are_held_through_roles_and_patterns(there: Secured, login: StoreUrl) -> None:
+    admin = parse(there.server.url("store"), "mysql")
+    with connected(admin) as cursor:
+        try:
+            for statement in (
+                "REVOKE ALL ON store.* FROM plain@'127.0.0.1'",
+                "CREATE ROLE reader, writer",
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON `st%`.* TO reader",
+                f"GRANT {_RIGHTS} ON `stor_`.* TO writer",
+                "GRANT reader, writer TO plain@'127.0.0.1'",
+                "SET DEFAULT ROLE ALL TO plain@'127.0.0.1'",
+            ):
+                cursor.execute(statement)
+            assert checks(login)["role"].outcome == "pass"
+            cursor.execute("SET DEFAULT ROLE reader TO plain@'127.0.0.1'")
+            bad = checks(login)["role"]
+            assert (bad.outcome, "lacks CREATE" in bad.found) == ("fail", True)
+            assert "SET DEFAULT ROLE ALL TO 'plain'@'127.0.0.1'" in bad.remedy
+        finally:
+            cursor.execute("DROP ROLE IF EXISTS reader, writer")
+
+
 def test_the_administrators_account_is_too_powerful(there: Secured) -> None:
     found = checks(there.url())
     assert (found["role"].outcome, "SUPER" in found["role"].found) == ("fail", True)

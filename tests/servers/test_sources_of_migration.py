@@ -2,19 +2,23 @@
 
 import asyncio
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from olden import FIRST_AUTH, FOLDER, LATE, OLDEST, database, files, held
 from stores import Park, sql
+from stores import opened as session_at
 
 from bench.errors import BadInput
-from bench.migrate.catalog import AUTH, TRACKING, Catalog, reflect
+from bench.migrate.catalog import AUTH, OURS, TRACKING, Catalog, reflect
 from bench.migrate.sources import Source, copy_into_scratch, open_source
 from bench.migrate.sql import listed, select
 from bench.stores import schema, store_for
@@ -131,13 +135,82 @@ def test_a_file_store_comes_in_with_all_its_runs(version: str, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_what_mlflow_can_not_read_of_a_file_store_is_told(tmp_path: Path) -> None:
+def test_a_file_store_that_mlflow_can_not_read_to_its_end_is_refused(tmp_path: Path) -> None:
     files(f"files-{OLDEST}", tmp_path / "mlruns")
     run = min((tmp_path / "mlruns").glob("[1-9]*/*/meta.yaml"))
     run.write_text("{not yaml")
-    source, found = opened((tmp_path / "mlruns").as_uri())
-    assert any("MLflow passed over files of" in note and str(run) in note for note in source.notes), source.notes
-    assert len(found["runs"]) == 5
+    with pytest.raises(BadInput) as caught:
+        opened((tmp_path / "mlruns").as_uri())
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path / 'mlruns'}: MLflow can't read all of it (1 times; first: Failed to read {run}:")
+    assert said.endswith("mend it, or move it out of the folder")
+    assert "\n" not in said
+
+
+def test_a_file_store_gives_the_same_rows_each_time(tmp_path: Path) -> None:
+    """What it does not hold is neither drawn nor the time: ids of datasets and inputs, times of old MLflows."""
+    files(f"files-{LATE}", tmp_path / "mlruns")
+    run = next((tmp_path / "mlruns").glob("*/*/inputs")).parent
+    output = run / "outputs" / "m-0123" / "meta.yaml"
+    output.parent.mkdir(parents=True)
+    output.write_text("destination_id: m-0123\ndestination_type: MODEL_OUTPUT\nstep: 3\n")
+    timed = [run / "meta.yaml", run.parent / "meta.yaml", *(tmp_path / "mlruns" / "models").rglob("meta.yaml")]
+    for path in timed:
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if not re.match("(creat|last_up|start_t)[a-z_]*:", line)))
+    (_, first), (_, second) = opened(str(tmp_path)), opened(str(tmp_path))
+    assert first == second
+    inputs = [dict(row) for row in first["inputs"]]
+    assert {row["source_type"] for row in inputs} == {"DATASET", "RUN_OUTPUT"}
+    given = [row for row in inputs if row["source_type"] == "DATASET"]
+    assert {row["source_id"] for row in given} == {dict(row)["dataset_uuid"] for row in first["datasets"]}
+    assert {dict(row)["input_uuid"] for row in first["input_tags"]} == {row["input_uuid"] for row in given}
+    assert None in {dict(row)["creation_time"] for row in first["experiments"]}
+    assert None in {dict(row)["start_time"] for row in first["runs"]}
+    assert {dict(row)["creation_time"] for row in first["registered_models"]} == {None}
+
+
+def test_rows_that_postgresql_does_not_show_are_not_left_out(fresh: Callable[[str], StoreUrl]) -> None:
+    url = fresh("postgresql")
+    user = f"reader_of_{url.database}"
+    sql(url, f"CREATE ROLE {user} LOGIN PASSWORD 'secret'")
+    try:
+        sql(url, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {user}")
+        reader = replace(url, user=user, password="secret")
+        opened(reader)
+        sql(url, "ALTER TABLE runs ENABLE ROW LEVEL SECURITY")
+        with pytest.raises(BadInput, match="row-level security may hide rows of table runs from this user"):
+            opened(reader)
+        assert asyncio.run(_frozen_read(reader)) == "42501"  # whoever does not look before is not deceived either
+        opened(url)
+    finally:
+        sql(url, f"DROP OWNED BY {user}")
+        sql(url, f"DROP ROLE {user}")
+
+
+async def _frozen_read(url: StoreUrl) -> str:
+    async with session_at(url) as (_, session):
+        await session.freeze()
+        with pytest.raises(asyncpg.PostgresError) as caught:
+            await session.fetch("SELECT COUNT(*) FROM runs")
+    return str(caught.value.sqlstate)
+
+
+def test_a_target_that_is_being_filled_is_no_source(fresh: Callable[[str], StoreUrl]) -> None:
+    url = fresh("postgresql")
+    sql(url, f"CREATE TABLE {OURS} (id INTEGER)")
+    with pytest.raises(BadInput, match="holds an unfinished migration; finish it first with the same command"):
+        opened(url)
+
+
+def test_texts_of_no_encoding_are_refused(park: Park, tmp_path: Path) -> None:
+    url = park.empty("postgresql", tmp_path)
+    sql(url, "CREATE DATABASE of_bytes TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
+    try:
+        with pytest.raises(BadInput, match="its encoding is SQL_ASCII, which PostgreSQL can't convert to UTF-8"):
+            opened(replace(url, database="of_bytes"))
+    finally:
+        sql(url, "DROP DATABASE of_bytes")
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ RULES = [
 CHECKS = [
     Check(name="tls", title="TLS", outcome="pass", found="TLS 1.3, certificate verified"),
     Check(name="password", title="Password", outcome="warn", found="9 characters", remedy="take 12 or more"),
-    Check(name="hosts", title="Who may connect", outcome="unknown", found="pg_hba.conf can't be read"),
+    Check(name="access", title="Who may connect", outcome="unknown", found="pg_hba.conf can't be read"),
     Check(name="backup", title="Backup", outcome="pass", found="dumped in 4 s, restored in 9 s, equal"),
 ]
 
@@ -98,7 +98,9 @@ def moved(move: Move | None = None) -> Results:
         "move": move,
     }
     here, there = place(parse(SOURCE), "SOURCE_URL"), place(parse(TARGET.replace("***", "x")), "TARGET_URL")
-    steps = {"cutover": cutover(here, there, stage="copied"), "rollback": rollback(here, there)}
+    older = None if move.migration is None else move.migration.upgraded_from
+    acts = cutover(here, there, stage="copied", upgraded_from=older)
+    steps = {"cutover": acts, "rollback": rollback(here, there, upgraded_from=older)}
     return added(full.model_copy(update=keep | steps))
 
 

@@ -1,6 +1,9 @@
 """The decision to move a store: what is asked for, what runs, what is judged, the checklist and the verdict."""
 
+from collections.abc import Sequence
+
 import pytest
+from fixtures_results_faults import faulted
 from fixtures_results_move import CHECKS, RULES, TARGET, a_migration, a_move, a_proof, judged, moved, refused, unequal
 from made import a_candidate, a_result
 
@@ -12,6 +15,7 @@ from bench.decision_record import Move, Step, Undone, differences
 from bench.decision_request import Wanted, wanted
 from bench.decision_scenario import FAULTS, reduced
 from bench.errors import BadInput
+from bench.fault_cell import FaultCell, Untested
 from bench.judge import moves
 from bench.judge.criteria import Rule, parse
 from bench.judge.fields import MOVE_FIELDS, of_moves
@@ -174,6 +178,55 @@ def test_each_failing_check_stands_on_the_checklist_with_its_remedy() -> None:
     assert failed == [
         ("readiness: tls", "switch it on"), ("readiness: disk", "add some"), ("backup made and restored", ""),
     ]  # fmt: skip
+
+
+def test_a_check_that_could_not_be_made_is_no_pass_unless_it_takes_an_administrator() -> None:
+    doubt = looked(check("durability", "unknown", "ask"), check("access", "unknown"), check("backup", "pass"))
+    assert value("readiness.failed", readiness=doubt) is None
+    found = moved(a_move(readiness=doubt))
+    (criterion,) = [one for one in judged(a_move(readiness=doubt)) if one.field == "readiness.failed"]
+    assert (criterion.outcome, criterion.reason) == ("inconclusive", "not known: durability")
+    steps = {step.step: (step.outcome, step.said, step.remedy) for step in found.checklist}
+    assert steps["readiness: durability"] == ("unknown", "found", "ask")
+    assert steps["readiness"][:2] == ("warn", "0 of 2 checks pass; not for this login to see: access")
+    assert (found.verdict, found.exit_code) == ("inconclusive", 3)
+    assert value("readiness.failed", readiness=looked(check("access", "unknown"))) == 0.0
+    assert value("readiness.failed", readiness=looked(check("tls", "fail"), check("durability", "unknown"))) == 1.0
+
+
+def tried(faults: Sequence[FaultCell], missing: Sequence[Untested], criteria: Sequence[Criterion]) -> Step:
+    move = a_move(scratch=True)
+    full = moved(move)
+    changes = {"faults": list(faults), "untested": list(missing), "criteria": [*full.criteria, *criteria]}
+    steps = checklist(full.model_copy(update=changes), move)
+    return next(step for step in steps if step.step == "faults survived")
+
+
+def test_faults_that_were_not_tried_are_named_and_no_pass() -> None:
+    full = faulted()
+    cells = [cell for cell in full.faults if cell.candidate == "postgresql" and cell.outcome == "kept"][:1]
+    judged_ones = [
+        one
+        for one in full.criteria
+        if one.candidate == "postgresql" and one.gating and one.fault == cells[0].fault and one.outcome == "pass"
+    ]
+    assert tried(cells, [], judged_ones).outcome == "pass"
+    missing = Untested(candidate="postgresql", fault="disk-full", applies=True, reason="no small disk")
+    for given in (cells, []):
+        step = tried(given, [missing], judged_ones)
+        assert step.outcome == "warn"
+        assert "not tried: disk-full: no small disk" in step.said
+    for other in ({"applies": False}, {"candidate": "sqlite"}):
+        assert tried(cells, [missing.model_copy(update=other)], judged_ones).outcome == "pass"
+    assert tried(cells, [], []).outcome == "unknown"
+
+
+def test_a_load_that_no_criterion_judges_is_unknown() -> None:
+    move = a_move()
+    full = moved(move)
+    of_load = full.model_copy(update={"criteria": judged(move)})
+    (step,) = [one for one in checklist(of_load, move) if one.step == "load held on the copy"]
+    assert (step.outcome, step.said) == ("unknown", "no gating criterion judges it")
 
 
 def test_a_check_that_two_databases_of_one_server_share_is_told_once() -> None:

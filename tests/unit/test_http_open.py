@@ -122,7 +122,7 @@ def test_a_stalled_answer_delays_none_of_the_schedule(open_loop: Callable[..., O
     assert (one.end["begin_ns"], one.end["end_ns"]) == (100 * MS, 600 * MS)
     assert set(found.outcome.tolist()) == {OK}
     assert (found.start_ns >= found.scheduled_ns).all()
-    assert found.response_ms[0] >= 399
+    assert found.response_ms[0] >= 350  # the 400 ms count from a moment after the first was due
     assert (found.response_ms[:20] > found.service_ms[:20] + 150).sum() >= 19  # those that waited for the first
     assert one.told("ok") == len(found) == 60
     assert one.end["faults"] == []

@@ -11,7 +11,7 @@ import pytest
 from sqlite_files import state, store
 
 from bench.errors import BadInput
-from bench.migrate.catalog import AUTH, TRACKING
+from bench.migrate.catalog import AUTH, OURS, TRACKING
 from bench.migrate.sources import Source, open_source
 from bench.stores import schema
 from bench.stores.url import StoreUrl, parse
@@ -145,6 +145,26 @@ def test_what_is_no_store_is_refused_by_the_name_that_was_given(tmp_path: Path, 
     assert refused(f"file://{tmp_path}/missing") == f"{tmp_path}/missing: {expected[f'{tmp_path}/missing']}"
     assert "unknown scheme 'http'" in refused("http://localhost:5000")
     assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize("revision", [HEAD, "97727af70f4d"])
+def test_a_target_that_is_being_filled_is_no_source(revision: str, tmp_path: Path) -> None:
+    path = store(tmp_path / "a.db", revision, f"CREATE TABLE {OURS} (id INTEGER)")
+    said = refused(f"sqlite:///{path}")
+    assert said == f"sqlite:///{path}: holds an unfinished migration; finish it first with the same command"
+
+
+def test_a_file_store_that_is_written_to_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "meta.yaml").write_text("name: Default")
+
+    async def meanwhile(folder: Path, url: StoreUrl) -> list[str]:
+        (folder / "0" / "tags").mkdir()
+        (folder / "0" / "tags" / "new").write_text("x")
+        return []
+
+    monkeypatch.setattr(schema, "take_file_store", meanwhile)
+    assert "was written to while it was read" in refused(str(tmp_path))
 
 
 def test_a_server_that_is_not_there_is_one_line_without_a_password() -> None:

@@ -227,6 +227,16 @@ def test_a_corrupt_file_is_refused_with_the_table(what: str, says: str, place: P
     assert "\n" not in str(caught.value)
 
 
+def test_a_value_that_a_check_forbids_is_no_damage(place: Path, copy: Path) -> None:
+    """It is for a preflight to name its row."""
+    with closing(sqlite3.connect(place / "a.db", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT CHECK (b IN ('0', '1')))")
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute("INSERT INTO t VALUES (1, 'true')")
+    taken(place / "a.db", copy)
+    assert rows(copy) == [(1, "true")]
+
+
 def test_an_index_that_lacks_a_row_is_found(place: Path, copy: Path) -> None:
     with closing(sqlite3.connect(place / "a.db", isolation_level=None)) as connection:
         connection.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.migrate.catalog import TRACKING, Catalog
+from bench.migrate.catalog import AUTH, TRACKING, Catalog
 from bench.migrate.proof import StructureDifference
 from bench.readiness import access, accounts, growth, limits, password, safety, schema_checks, tls, upkeep, versions
 from bench.readiness.access import Account, HbaRule
@@ -15,6 +15,7 @@ from bench.readiness.scene import Server, amount, is_loopback, listed
 from bench.readiness.sqlite import file_system_of
 from bench.readiness.tls import Wire
 from bench.stores.base import Durability
+from bench.stores.url import StoreUrl
 
 TODAY = date(2026, 11, 22)
 RANDOM = "kV7-qd9Zp0_sLw3x"
@@ -145,14 +146,22 @@ def test_too_much_and_too_little_power() -> None:
 
 
 @pytest.mark.parametrize(
-    ("most", "others", "expected"), [(100, 3, "pass"), (59, 0, "fail"), (60, 0, "warn"), (100, 30, "warn")]
+    ("most", "others", "expected"), [(200, 3, "pass"), (119, 0, "fail"), (120, 0, "warn"), (160, 30, "warn")]
 )
-def test_connections_against_workers_times_pool(most: int, others: int, expected: Outcome) -> None:
+def test_connections_against_workers_times_pools(most: int, others: int, expected: Outcome) -> None:
     check = limits.check(limits.Limits(most, "max_connections", others, 1, "SET max_connections = {}"), Server())
     assert check.outcome == expected
-    assert "4 workers x (5 pooled + 10 more) = 60" in check.found
+    assert "4 workers x 2 pools (tracking store, model registry) x (5 pooled + 10 more) = 120" in check.found
+    assert "60 more" in check.found
     assert str(most) in check.found
-    assert ("SET max_connections = 80" in check.remedy) == (expected != "pass" and not others)
+    assert ("SET max_connections = 140" in check.remedy) == (expected != "pass" and not others)
+
+
+def test_a_database_feels_the_pools_of_what_it_holds() -> None:
+    tables: tuple[list[str], ...] = (["experiments"], ["users"], ["experiments", "users"], [])
+    assert [Server().on(one).connections for one in tables] == [120, 60, 180, 120]
+    check = limits.check(limits.Limits(100, "max_connections", 0, 1, "{}"), Server().on(["users"]))
+    assert (check.outcome, "1 pool (users) x" in check.found, "60 more" in check.found) == ("pass", True, False)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +243,9 @@ def test_upkeep() -> None:
 
 def test_revision_and_structure() -> None:
     known = frozenset({"old", "head"})
-    found = [schema_checks.revision(one, "head", known, TRACKING.name).outcome for one in ("head", "old", "next", None)]
+    url = StoreUrl("postgresql", host="db", port=5432, user="mlflow", password=RANDOM, database="mlflow")
+    revisions = ("head", "old", "next", None)
+    found = [schema_checks.revision(one, "head", known, TRACKING.name, url).outcome for one in revisions]
     assert found == ["pass", "fail", "unknown", "fail"]
     catalog = Catalog("postgresql", TRACKING, "head", {})
     lost = StructureDifference(what="index", table="metrics", source="(run_uuid)", target="none")
@@ -242,6 +253,23 @@ def test_revision_and_structure() -> None:
     outcomes = [schema_checks.structure(one, catalog).outcome for one in ([], [more], [more, lost])]
     assert outcomes == ["pass", "warn", "fail"]
     assert "metrics" in schema_checks.structure([lost], catalog).found
+
+
+@pytest.mark.parametrize(
+    ("store", "expected"),
+    [
+        ("postgresql", "`mlflow db upgrade postgresql+psycopg2://mlflow@db:1/mlflow` with the password in ~/.pgpass"),
+        ("mysql", "'mysql+pymysql://mlflow@db:1/mlflow?read_default_file=~/.my.cnf'` with the password in ~/.my.cnf"),
+    ],
+)
+def test_no_remedy_puts_a_password_on_a_command_line(store: str, expected: str) -> None:
+    url = StoreUrl(store, host="db", port=1, user="mlflow", password=RANDOM, database="mlflow")
+    known = frozenset({"old", "head"})
+    check = schema_checks.revision("old", "head", known, TRACKING.name, url)
+    assert expected in check.remedy
+    assert RANDOM not in check.remedy
+    assert check.remedy.startswith("`trackbench rehearse-upgrade")
+    assert "db upgrade" not in schema_checks.revision("old", "head", known, AUTH.name, url).remedy
 
 
 def test_the_default_password_of_mlflows_administrator_is_found() -> None:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from bench.cli_rehearse import lines
 from bench.errors import BadInput, ExitCode
 from bench.migrate.catalog import AUTH, TRACKING, Catalog, Family
-from bench.migrate.proof import Proof
-from bench.migrate.rehearsal import migrations_between, moments
+from bench.migrate.proof import CellDifference, Proof, RowDifference, Sort, TableProof
+from bench.migrate.rehearsal import harmless, migrations_between, moments
 from bench.migrate.rehearsal_record import Kill, Left, Moment, Outcome, Rehearsal, Step
 from bench.migrate.upgrades import Mlflow, last_words
 from bench.stores.url import StoreUrl
@@ -147,3 +147,26 @@ def test_a_rehearsal_reads_back_as_it_was_written() -> None:
     proof = Proof(source="a", target="b", family="x", revision=None, tables=[], rows_not_named=0, client=None)
     found = rehearsal(kill("recovered"), kill("differs").model_copy(update={"proof": proof}))
     assert Rehearsal.model_validate_json(found.model_dump_json()) == found
+
+
+def differing(source_rows: int, target_rows: int, *sorts: Sort) -> Proof:
+    cells = [CellDifference(column="at", source="1", target="2")]
+    rows = [
+        RowDifference(table="roles", key={"id": "1"}, sort=sort, cells=cells if sort == "changed" else [])
+        for sort in sorts
+    ]
+    tables = [TableProof(table="roles", source_rows=source_rows, target_rows=target_rows)]
+    return Proof(
+        source="a", target="b", family="x", revision=None, tables=tables, rows=rows, rows_not_named=0, client=None
+    )
+
+
+def test_rows_with_keys_by_chance_are_excused_only_if_there_are_as_many() -> None:
+    twins = {"roles.*"}
+    assert harmless(differing(3, 3, "missing", "extra"), twins)
+    assert not harmless(differing(3, 2, "missing"), twins)
+    assert not harmless(differing(3, 4, "extra"), twins)
+    assert not harmless(differing(3, 3, "missing", "extra"), set())
+    assert not harmless(differing(3, 3, "changed"), twins)
+    assert harmless(differing(3, 3, "changed"), {"roles.at"})
+    assert not harmless(differing(3, 3, "changed").model_copy(update={"rows_not_named": 1}), {"roles.at"})

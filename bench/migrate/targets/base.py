@@ -20,6 +20,7 @@ from bench.stores import store_for
 from bench.stores.base import Row, Session
 from bench.stores.url import StoreUrl
 
+_PROBE: Final = f"{OURS}_probe"
 LEFT_S: Final = 10.0  # what a killed migration had begun may go on in the database for so long
 _LOOK_S: Final = 0.1
 _DRIVERS: Final = ("sqlite3", "asyncpg", "pymysql", "aiomysql")
@@ -94,6 +95,16 @@ class Target(ABC):
     async def lock(self) -> bool:
         """Keep other migrations away until the session ends; False if another has the lock."""
 
+    async def renew(self, echo: Echo) -> None:
+        """A new session and lock: an extension that was dropped can't be made again in the old one.
+
+        Raises:
+            BadInput: another migration has come in between.
+        """
+        await self.close()
+        await self.open()
+        await self.lock_or_refuse(echo)
+
     async def lock_or_refuse(self, echo: Echo) -> None:
         """`lock`, waiting a moment for what a killed migration may have left in the database.
 
@@ -113,7 +124,7 @@ class Target(ABC):
         await self.session.rollback()
         found = set(await self.store.tables(self.session))
         await self.session.rollback()
-        return found
+        return found - {_PROBE}
 
     async def others(self) -> int:
         """How many other sessions of this account the database has, as far as it can be asked."""
@@ -231,9 +242,13 @@ class Target(ABC):
         Raises:
             BadInput: they can't.
         """
-        probe = self.name(f"{OURS}_probe")
+        probe = self.name(_PROBE)
         try:
+            left = _PROBE in await self.store.tables(self.session)  # by a kill, where this is no transaction
+            await self.session.rollback()
             await self.begin()
+            if left:
+                await self.execute(f"DROP TABLE {probe}")
             await self.execute(f"CREATE TABLE {probe} (id INTEGER)")
             await self.execute(f"DROP TABLE {probe}")
             await self.session.commit()

@@ -44,7 +44,7 @@ class MysqlTarget(Target):
         super().__init__(url)
         self._most = _STATEMENT
         self.packet = 2**22
-        self._literals: dict[str, Callable[[Sequence[Row]], list[str]]] = {}
+        self._literals: dict[tuple[Kind, ...], Callable[[Sequence[Row]], list[str]]] = {}
         self._texts = Texts()
 
     async def open(self) -> None:
@@ -59,7 +59,8 @@ class MysqlTarget(Target):
         self._most = min(_STATEMENT, (self.packet - _SPARE) // 4)  # a character has up to four bytes
 
     async def lock(self) -> bool:
-        name = hashlib.sha256(f"{OURS} {self.url.database}".encode()).hexdigest()[:60]  # 64 characters at most
+        database = self.url.database.lower()  # on some servers another spelling is the same database
+        name = hashlib.sha256(f"{OURS} {database}".encode()).hexdigest()[:60]  # 64 characters at most
         return bool((await self.session.fetch("SELECT GET_LOCK(%s, 0)", name))[0][0])
 
     async def others(self) -> int:
@@ -104,9 +105,10 @@ class MysqlTarget(Target):
 
     async def send(self, table: Table, columns: Sequence[Column], rows: Sequence[Row]) -> None:
         head = f"INSERT INTO {self.name(table.name)} ({self.names(columns)}) VALUES\n"
-        literals = self._literals.get(table.name)
+        shape = tuple(column.kind for column in columns)  # the source's order of columns may be another
+        literals = self._literals.get(shape)
         if literals is None:
-            literals = self._literals[table.name] = rows_as_literals(columns, self._texts)
+            literals = self._literals[shape] = rows_as_literals(columns, self._texts)
         for part in parts(literals(rows), self._most):
             if 4 * len(part) > self.packet and len(part.encode()) > self.packet - _SPARE:
                 raise BadInput(

@@ -54,6 +54,7 @@ class SqliteTarget(Target):
 
     async def close(self) -> None:
         if self._open:
+            self._open = False
             await self.session.close()
         if self._lock is not None:
             os.close(self._lock)
@@ -63,6 +64,7 @@ class SqliteTarget(Target):
         if self._lock is not None:
             return True
         if not self.path.exists():
+            await self.close()  # of a file that its migration has removed
             return True  # taken when the file is made
         return self._take(os.O_RDWR)
 
@@ -77,6 +79,9 @@ class SqliteTarget(Target):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
+            return False
+        if not self.path.exists() or os.fstat(descriptor).st_ino != self.path.stat().st_ino:
+            os.close(descriptor)  # the file was removed meanwhile, and perhaps made again
             return False
         self._lock = descriptor
         return True
