@@ -191,8 +191,10 @@ async def _examined(look: Look, table: Table, rule: Rule) -> Problem | None:
     assert rule.bad is not None
     value = _readable(store, table.column(rule.column))
     candidates = f"FROM {quoted(store, table.name)} WHERE {rule.condition}"
-    octets = rules.octets(store, quoted(store, rule.column), table.column(rule.column).kind)
-    longest = int((await look.session.fetch(f"SELECT COALESCE(MAX({octets}), 0) {candidates}"))[0][0])
+    longest, kind = 0, table.column(rule.column).kind
+    if kind in (Kind.TEXT, Kind.BYTES, Kind.JSON) or store == "sqlite":  # SQLite holds long texts in any column
+        octets = rules.octets(store, quoted(store, rule.column), kind)
+        longest = int((await look.session.fetch(f"SELECT COALESCE(MAX({octets}), 0) {candidates}"))[0][0])
     statement = f"SELECT {value}, {_key(look, table)} {candidates} ORDER BY {listed(store, table.key)}"
     rows, first = 0, None
     async for batch in look.session.stream(statement, size=batch_rows(longest, _BATCH)):
