@@ -90,6 +90,7 @@ def silent(_: str) -> None:
     """Tells nobody."""
 
 
+@pytest.mark.slow
 def test_half_a_migration_that_blocks_the_next_upgrade_is_found(
     store: StoreUrl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
